@@ -1,0 +1,76 @@
+import type { Price } from "../domain/money.ts";
+import type { Program } from "../domain/program.ts";
+import type { Architecture, Size } from "../domain/size.ts";
+import type { TrustClass } from "../domain/trust.ts";
+
+/** What the fleet asks a provider for. */
+export interface MachineSpec {
+  /** Unique for ever; begins with the installation's prefix and `-`. `[a-z0-9-]`, at most 63 long. */
+  readonly name: string;
+  readonly size: Size;
+  readonly image: string | null;
+  readonly network: boolean;
+  readonly trust: readonly TrustClass[];
+}
+
+export interface Machine {
+  readonly name: string;
+  /** `ended`: it is still there (and may still cost), but its program is over. */
+  readonly state: "booting" | "running" | "ended";
+  /** The provider's own identity for it: a container's id, an instance's id. */
+  readonly handle: string;
+  readonly createdAt: number;
+  /** How its program ended, where the provider can tell. */
+  readonly exitCode: number | null;
+}
+
+/** What a provider's machines can be; offered as labels and used to refuse early. */
+export interface Capabilities {
+  readonly architectures: readonly Architecture[];
+  /** The largest single machine. */
+  readonly maximum: Size;
+  /** How the guest of a local machine reaches this manager. `url`: over the network. */
+  readonly channel: "socket" | "url";
+  /** The trust classes its isolation is good for. */
+  readonly accepts: readonly TrustClass[];
+  /** Further facts as labels: `podman`, `kvm`, `perf`. */
+  readonly labels: readonly string[];
+}
+
+/** One thing a provider needs, and how to mend it when it is missing. For `mayfly doctor`. */
+export interface Check {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly detail: string;
+  readonly mend: string | null;
+}
+
+/**
+ * Makes and ends machines. Every failure is a `ProviderError`. Every call ends when `signal` aborts
+ * (an `unreachable` error: it may have taken effect).
+ */
+export interface Provider {
+  readonly name: string;
+  /** Makes the machine and starts its program. Twice under one name makes one machine. */
+  create(spec: MachineSpec, program: Program, signal: AbortSignal): Promise<Machine>;
+  /** All machines whose name begins with the installation's prefix, whatever their state. */
+  list(signal: AbortSignal): Promise<readonly Machine[]>;
+  /** `gone`: it is not there any more, nor anything of it. `ending`: ask again. */
+  destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending">;
+  price(size: Size): Price;
+  lends(): Capabilities;
+  check(signal: AbortSignal): Promise<readonly Check[]>;
+  close(): Promise<void>;
+}
+
+/** What every provider is given to live on. */
+export interface ProviderContext {
+  readonly name: string;
+  /** The installation's prefix, without the dash; it never changes. `[a-z0-9]`. */
+  readonly installation: string;
+  /** A folder of the provider's own, which exists. */
+  readonly folder: string;
+  /** The folder that holds the guests' socket `guest.sock`, for machines with the `socket` channel. */
+  readonly guestFolder: string;
+  readonly now: () => number;
+}
