@@ -4,9 +4,12 @@
  */
 export interface Program {
   readonly files: readonly ProgramFile[];
-  /** Run as given, never through a shell. `{program}` in an argument stands for the folder of the files. */
+  /**
+   * Run as given, never through a shell. `{program}` stands for the folder of the files and
+   * `{guest}` for the guests' socket, both as the machine sees them.
+   */
   readonly command: readonly string[];
-  /** The only variables of ours that the machine sees; the same `{program}` holds. */
+  /** The only variables of ours that the machine sees; `{program}` and `{guest}` hold here too. */
   readonly environment: Readonly<Record<string, string>>;
   /** After this the machine ends itself, whatever else happens. Seconds from its start. */
   readonly deadlineSeconds: number;

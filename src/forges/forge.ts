@@ -26,7 +26,7 @@ export interface Registration {
 
 /** What `mint` is told of the place its program will run in. */
 export interface MintContext {
-  /** How the guest reaches this manager: `unix:/run/mayfly/guest.sock` or `https://…`. */
+  /** How the guest reaches this manager: `unix:{guest}` or `https://…`. */
   readonly managerUrl: string;
   readonly claimToken: string;
   readonly jobDeadlineSeconds: number;
