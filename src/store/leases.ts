@@ -1,0 +1,76 @@
+import { sql } from "kysely";
+import { MayflyError } from "../domain/errors.ts";
+import type { Tx } from "./store.ts";
+
+/** The right to act for one resource (`pool/small`, `provider/box`, `forge/acme`), for a while. */
+export interface Lease {
+  readonly resource: string;
+  readonly holder: string;
+  /** Grows with every change of holder: a holder that slept through its lease is told apart. */
+  readonly fence: number;
+}
+
+/**
+ * Takes or renews the lease on `resource` for `ttlMs`, or null while another holds it. Time is the
+ * database's where there is a server, so that replicas' clocks need not agree.
+ */
+export async function takeLease(
+  tx: Tx,
+  resource: string,
+  holder: string,
+  ttlMs: number,
+): Promise<Lease | null> {
+  const now = await leaseNow(tx);
+  const row = await tx.db
+    .insertInto("leases")
+    .values({ resource, holder, fence: 1, expires_at: now + ttlMs })
+    .onConflict((conflict) =>
+      conflict
+        .column("resource")
+        .doUpdateSet({
+          holder,
+          expires_at: now + ttlMs,
+          fence: sql<number>`case when leases.holder = excluded.holder then leases.fence else leases.fence + 1 end`,
+        })
+        .where((is) => is.or([is("leases.holder", "=", holder), is("leases.expires_at", "<=", now)])),
+    )
+    .returning("fence")
+    .executeTakeFirst();
+  return row === undefined ? null : { resource, holder, fence: row.fence };
+}
+
+/** Gives the lease back early, so that another need not wait for its end. */
+export async function releaseLease(tx: Tx, lease: Lease): Promise<void> {
+  await tx.db
+    .updateTable("leases")
+    .set({ expires_at: 0 })
+    .where("resource", "=", lease.resource)
+    .where("holder", "=", lease.holder)
+    .where("fence", "=", lease.fence)
+    .execute();
+}
+
+/**
+ * Throws `conflict` unless the lease is still ours; call it first in every unit that acts for the
+ * resource. The row stays locked until the commit, so nobody takes over in between.
+ */
+export async function checkLease(tx: Tx, lease: Lease): Promise<void> {
+  let query = tx.db
+    .selectFrom("leases")
+    .select("fence")
+    .where("resource", "=", lease.resource)
+    .where("holder", "=", lease.holder)
+    .where("fence", "=", lease.fence)
+    .where("expires_at", ">", await leaseNow(tx));
+  if (tx.engine === "postgres") query = query.forUpdate();
+  if ((await query.executeTakeFirst()) === undefined) {
+    throw new MayflyError("conflict", `the lease on ${lease.resource} has passed to another replica`);
+  }
+}
+
+async function leaseNow(tx: Tx): Promise<number> {
+  if (tx.engine === "sqlite") return tx.now;
+  const { rows } = await sql<{ now: number }>`
+    select (extract(epoch from clock_timestamp()) * 1000)::bigint as now`.execute(tx.db);
+  return rows[0]?.now ?? tx.now;
+}

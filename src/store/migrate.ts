@@ -1,0 +1,41 @@
+import { Migrator, type MigrationProvider } from "kysely/migration";
+import type { Kysely } from "kysely";
+import type { Engine } from "./engine.ts";
+import { MayflyError } from "../domain/errors.ts";
+import * as core from "./migrations/001-core.ts";
+
+type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
+
+/** In order; a released one is never edited. */
+export const migrations: Readonly<Record<string, Step>> = { "001-core": core };
+
+/**
+ * Brings the database to the newest schema, or to `target` (tests). Safe when several replicas
+ * start at once: Kysely holds a lock in the database. Throws `unavailable` when a step fails, or
+ * when the database was written by a newer Mayfly.
+ */
+export async function migrate(
+  db: Kysely<unknown>,
+  engine: Engine,
+  steps: Readonly<Record<string, Step>> = migrations,
+): Promise<void> {
+  const provider: MigrationProvider = {
+    getMigrations: () =>
+      Promise.resolve(
+        Object.fromEntries(
+          Object.entries(steps).map(([name, step]) => [
+            name,
+            { up: (handle: Kysely<unknown>) => step.up(handle, engine) },
+          ]),
+        ),
+      ),
+  };
+  const { error } = await new Migrator({ db, provider }).migrateToLatest();
+  if (error === undefined) return;
+  const detail = error instanceof Error ? error.message : String(error);
+  throw new MayflyError("unavailable", `the store could not be migrated: ${detail}`, {
+    hint: detail.includes("missing")
+      ? "A newer Mayfly wrote this state: start that version, or give another --state."
+      : "Nothing was changed; the state is as it was.",
+  });
+}

@@ -1,0 +1,170 @@
+import { sql } from "kysely";
+import type { Job, JobState } from "../domain/job.ts";
+import type { Runner, RunnerState } from "../domain/runner.ts";
+import type { Size } from "../domain/size.ts";
+import { toJob, toRunner } from "./rows.ts";
+import type { TotalsTable } from "./schema.ts";
+import type { Database } from "./store.ts";
+
+/** No answer is longer than this many rows, whatever was asked. */
+const rowsMax = 1000;
+
+export type StoredJob = Job & { readonly size: Size | null };
+
+export interface JobFilter {
+  readonly state?: JobState;
+  readonly pool?: string;
+  readonly forge?: string;
+  /** Queued before this moment (ms): the next page. */
+  readonly before?: number;
+  readonly limit?: number;
+}
+
+/** Jobs, newest first. */
+export async function listJobs(db: Database, filter: JobFilter = {}): Promise<StoredJob[]> {
+  let query = db.selectFrom("jobs").selectAll();
+  if (filter.state !== undefined) query = query.where("state", "=", filter.state);
+  if (filter.pool !== undefined) query = query.where("pool", "=", filter.pool);
+  if (filter.forge !== undefined) query = query.where("forge", "=", filter.forge);
+  if (filter.before !== undefined) query = query.where("queued_at", "<", filter.before);
+  const rows = await query
+    .orderBy("queued_at", "desc")
+    .orderBy("id", "desc")
+    .limit(bounded(filter.limit))
+    .execute();
+  return rows.map(toJob);
+}
+
+/** A job by its id. */
+export async function findJob(db: Database, id: string): Promise<StoredJob | null> {
+  const row = await db.selectFrom("jobs").selectAll().where("id", "=", id).executeTakeFirst();
+  return row === undefined ? null : toJob(row);
+}
+
+export interface RunnerFilter {
+  readonly states?: readonly RunnerState[];
+  readonly pool?: string;
+  readonly provider?: string;
+  readonly before?: number;
+  readonly limit?: number;
+}
+
+/** Runners, newest claim first. */
+export async function listRunners(db: Database, filter: RunnerFilter = {}): Promise<Runner[]> {
+  let query = db.selectFrom("runners").selectAll();
+  if (filter.states !== undefined) query = query.where("state", "in", filter.states);
+  if (filter.pool !== undefined) query = query.where("pool", "=", filter.pool);
+  if (filter.provider !== undefined) query = query.where("provider", "=", filter.provider);
+  if (filter.before !== undefined) query = query.where("claimed_at", "<", filter.before);
+  const rows = await query
+    .orderBy("claimed_at", "desc")
+    .orderBy("name")
+    .limit(bounded(filter.limit))
+    .execute();
+  return rows.map(toRunner);
+}
+
+export async function findRunner(db: Database, name: string): Promise<Runner | null> {
+  const row = await db.selectFrom("runners").selectAll().where("name", "=", name).executeTakeFirst();
+  return row === undefined ? null : toRunner(row);
+}
+
+export type Counts = Pick<TotalsTable, "waiting" | "booting" | "idle" | "busy" | "ending">;
+export type ClassTally = Counts & { readonly labelClass: string; readonly since: number };
+
+/** What waits and lives in one pool, or in each. A pool that never saw anything is all zero. */
+export async function poolTotals(db: Database): Promise<Map<string, Counts>> {
+  const rows = await db.selectFrom("totals").selectAll().execute();
+  return new Map(rows.map(({ pool, ...counts }) => [pool, counts]));
+}
+
+export async function poolTotal(db: Database, pool: string): Promise<Counts> {
+  const row = await db.selectFrom("totals").selectAll().where("pool", "=", pool).executeTakeFirst();
+  return row ?? { waiting: 0, booting: 0, idle: 0, busy: 0, ending: 0 };
+}
+
+/** Label classes of a pool that want machines, longest first. */
+export function wantingClasses(db: Database, pool: string, limit: number): Promise<ClassTally[]> {
+  return classes(db, pool, sql<boolean>`gap > 0`, limit);
+}
+
+/** Label classes of a pool with machines to spare, longest first. */
+export function surplusClasses(db: Database, pool: string, limit: number): Promise<ClassTally[]> {
+  return classes(db, pool, sql<boolean>`gap < 0`, limit);
+}
+
+async function classes(
+  db: Database,
+  pool: string,
+  // Literal, not a parameter: the partial indexes match only then.
+  which: ReturnType<typeof sql<boolean>>,
+  limit: number,
+): Promise<ClassTally[]> {
+  const rows = await db
+    .selectFrom("tallies")
+    .selectAll()
+    .where("pool", "=", pool)
+    .where(which)
+    .orderBy("since")
+    .limit(bounded(limit))
+    .execute();
+  return rows.map(({ label_class: labelClass, waiting, booting, idle, busy, ending, since }) => ({
+    labelClass,
+    waiting,
+    booting,
+    idle,
+    busy,
+    ending,
+    since,
+  }));
+}
+
+/** Runners of a pool that the reconciler shall look at now, longest due first. */
+export async function dueRunners(
+  db: Database,
+  pool: string,
+  now: number,
+  limit: number,
+): Promise<Runner[]> {
+  const rows = await db
+    .selectFrom("runners")
+    .selectAll()
+    .where("pool", "=", pool)
+    .where("due_at", "<=", now)
+    .orderBy("due_at")
+    .limit(bounded(limit))
+    .execute();
+  return rows.map(toRunner);
+}
+
+/** When the next runner of a pool is due, or null. */
+export async function nextDue(db: Database, pool: string): Promise<number | null> {
+  const row = await db
+    .selectFrom("runners")
+    .select("due_at")
+    .where("pool", "=", pool)
+    .where("due_at", "is not", null)
+    .orderBy("due_at")
+    .limit(1)
+    .executeTakeFirst();
+  return row?.due_at ?? null;
+}
+
+/** Of these names, the ones that are our living runners. */
+export async function livingAmong(db: Database, names: readonly string[]): Promise<Set<string>> {
+  const living = new Set<string>();
+  for (let from = 0; from < names.length; from += 500) {
+    const rows = await db
+      .selectFrom("runners")
+      .select("name")
+      .where("name", "in", names.slice(from, from + 500))
+      .where("state", "!=", "gone")
+      .execute();
+    for (const { name } of rows) living.add(name);
+  }
+  return living;
+}
+
+function bounded(limit: number | undefined): number {
+  return Math.max(1, Math.min(limit ?? 100, rowsMax));
+}

@@ -1,0 +1,179 @@
+import { isForward, type Runner, type RunnerState } from "../domain/runner.ts";
+import { cost } from "../domain/money.ts";
+import { addFacts } from "./facts.ts";
+import { checkLease, type Lease } from "./leases.ts";
+import { toRunner } from "./rows.ts";
+import type { RunnersTable } from "./schema.ts";
+import type { Tx } from "./store.ts";
+import { runnerTally } from "./tallies.ts";
+
+/** What a claim decides; everything outside is derived from it. */
+export type Claim = Pick<
+  Runner,
+  "name" | "pool" | "forge" | "provider" | "labels" | "labelClass" | "size" | "price" | "reason"
+>;
+
+/**
+ * Records claims before anything is asked of anybody, never beyond `max` runners alive in the pool
+ * whatever was planned. Returns the names recorded. Throws `conflict` when the lease has passed on.
+ * One such unit a pool at a time.
+ */
+export async function recordClaims(
+  tx: Tx,
+  lease: Lease,
+  claims: readonly Claim[],
+  max: number,
+): Promise<readonly string[]> {
+  await checkLease(tx, lease);
+  const first = claims[0];
+  if (first === undefined) return [];
+  const room = max - (await aliveInPool(tx, first.pool));
+  const taken = claims.slice(0, Math.max(0, room));
+  if (taken.length === 0) return [];
+  await tx.db
+    .insertInto("runners")
+    .values(taken.map((claim) => claimRow(claim, tx.now)))
+    .execute();
+  for (const claim of taken) {
+    tx.deltas.add(claim.pool, claim.labelClass, runnerTally("claimed"), 1);
+    tx.wake(`runner/${claim.name}`);
+  }
+  tx.wake(`pool/${first.pool}`);
+  await addFacts(
+    tx,
+    taken.map(({ name, reason }) => ({
+      subjectKind: "runner" as const,
+      subject: name,
+      kind: "claimed" as const,
+      reason,
+    })),
+  );
+  return taken.map((claim) => claim.name);
+}
+
+/**
+ * From the kept total, so that a claim costs the same with ten thousand runners. Only the holder of
+ * the pool's lease adds to it, one unit at a time; everybody else only lowers it.
+ */
+async function aliveInPool(tx: Tx, pool: string): Promise<number> {
+  const total = await tx.db
+    .selectFrom("totals")
+    .select(["booting", "idle", "busy", "ending"])
+    .where("pool", "=", pool)
+    .executeTakeFirst();
+  return total === undefined ? 0 : total.booting + total.idle + total.busy + total.ending;
+}
+
+export interface Move {
+  readonly reason: string;
+  readonly job?: string;
+  /** When the reconciler shall look next; now, when absent. */
+  readonly dueAt?: number;
+}
+
+const stamps: Record<RunnerState, keyof RunnersTable> = {
+  claimed: "claimed_at",
+  asked: "asked_at",
+  up: "up_at",
+  started: "started_at",
+  ended: "ended_at",
+  gone: "gone_at",
+};
+
+/**
+ * Moves a runner forward. False when it is already there or further, or unknown: doubled and late
+ * news change nothing. Once gone its cost is final: from being asked for until gone.
+ */
+export async function moveRunner(
+  tx: Tx,
+  name: string,
+  to: RunnerState,
+  move: Move,
+): Promise<boolean> {
+  const before = await readRunner(tx, name);
+  if (before === null || !isForward(before.state, to)) return false;
+  const changes: Partial<RunnersTable> = {
+    state: to,
+    reason: move.reason,
+    tries: 0,
+    due_at: to === "gone" ? null : (move.dueAt ?? tx.now),
+    [stamps[to]]: tx.now,
+  };
+  if (move.job !== undefined) changes.job = move.job;
+  if (to === "gone") {
+    // The machine was born somewhere between the claim and the provider's answer.
+    const born = before.askedAt !== null || before.upAt !== null;
+    changes.cost_micro_usd = born ? cost(before.price, before.claimedAt, tx.now) : 0;
+  }
+  await tx.db.updateTable("runners").set(changes).where("name", "=", name).execute();
+  tx.deltas.move(before.pool, before.labelClass, runnerTally(before.state), runnerTally(to));
+  tx.wake(`pool/${before.pool}`);
+  tx.wake(`runner/${name}`);
+  await addFacts(tx, [
+    { subjectKind: "runner", subject: name, kind: to, reason: move.reason },
+  ]);
+  return true;
+}
+
+export function startRunner(tx: Tx, name: string, job: string): Promise<boolean> {
+  return moveRunner(tx, name, "started", { reason: `took job ${job}`, job });
+}
+
+export function endRunner(tx: Tx, name: string, reason: string): Promise<boolean> {
+  return moveRunner(tx, name, "ended", { reason });
+}
+
+/** Notes a failed call: looked at again at `dueAt`, one more try counted, and the fact why. */
+export async function postponeRunner(
+  tx: Tx,
+  name: string,
+  dueAt: number,
+  failure: string | null,
+): Promise<void> {
+  await tx.db
+    .updateTable("runners")
+    .set((is) =>
+      failure === null ? { due_at: dueAt } : { due_at: dueAt, tries: is("tries", "+", 1) },
+    )
+    .where("name", "=", name)
+    .where("state", "!=", "gone")
+    .execute();
+  if (failure === null) return;
+  await addFacts(tx, [
+    { subjectKind: "runner", subject: name, kind: "failed", reason: failure },
+  ]);
+}
+
+/** The runner as this transaction sees it, locked against the other replicas. */
+export async function readRunner(tx: Tx, name: string): Promise<Runner | null> {
+  let query = tx.db.selectFrom("runners").selectAll().where("name", "=", name);
+  if (tx.engine === "postgres") query = query.forUpdate();
+  const row = await query.executeTakeFirst();
+  return row === undefined ? null : toRunner(row);
+}
+
+function claimRow(claim: Claim, now: number): RunnersTable {
+  return {
+    name: claim.name,
+    pool: claim.pool,
+    forge: claim.forge,
+    provider: claim.provider,
+    labels: JSON.stringify(claim.labels),
+    label_class: claim.labelClass,
+    size: JSON.stringify(claim.size),
+    price: JSON.stringify(claim.price),
+    state: "claimed",
+    reason: claim.reason,
+    job: null,
+    redeemed: null,
+    claimed_at: now,
+    asked_at: null,
+    up_at: null,
+    started_at: null,
+    ended_at: null,
+    gone_at: null,
+    due_at: now,
+    tries: 0,
+    cost_micro_usd: 0,
+  };
+}

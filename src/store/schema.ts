@@ -1,0 +1,116 @@
+import type { Generated, Insertable, Selectable } from "kysely";
+import type { FactKind, SubjectKind } from "../domain/fact.ts";
+import type { JobOutcome, JobState } from "../domain/job.ts";
+import type { RunnerState } from "../domain/runner.ts";
+import type { TrustClass } from "../domain/trust.ts";
+
+/*
+ * Tables in the subset that SQLite and PostgreSQL share: text, integers, bytes. Structured values
+ * are JSON text, read and written whole; nothing is ever queried inside them.
+ */
+export interface Tables {
+  jobs: JobsTable;
+  runners: RunnersTable;
+  facts: FactsTable;
+  tallies: TalliesTable;
+  totals: TotalsTable;
+  deliveries: { forge: string; delivery: string; at: number };
+  leases: { resource: string; holder: string; fence: number; expires_at: number };
+  back_offs: { subject: string; failures: number; until: number; reason: string };
+  sightings: {
+    /** `machine`: seen, unclaimed. `missing`: claimed, unseen. `registration`: seen, unclaimed. */
+    kind: string;
+    owner: string;
+    name: string;
+    first_at: number;
+    last_at: number;
+    times: number;
+  };
+  log_frames: { job: string; seq: number; at: number; stream: string; bytes: Uint8Array };
+  artifacts: { job: string; path: string; size: number; sha256: string; at: number };
+  settings: { key: string; value: string };
+}
+
+export interface JobsTable {
+  id: string;
+  forge: string;
+  external_id: string;
+  attempt: number;
+  name: string;
+  repository: string;
+  labels: string;
+  label_class: string;
+  trust: TrustClass;
+  pool: string | null;
+  size: string | null;
+  state: JobState;
+  outcome: JobOutcome | null;
+  reason: string;
+  runner: string | null;
+  url: string | null;
+  work: string | null;
+  queued_at: number;
+  seen_at: number;
+  started_at: number | null;
+  ended_at: number | null;
+  exit_code: number | null;
+}
+
+export interface RunnersTable {
+  name: string;
+  pool: string;
+  forge: string;
+  provider: string;
+  labels: string;
+  label_class: string;
+  size: string;
+  price: string;
+  state: RunnerState;
+  reason: string;
+  job: string | null;
+  /** Digest of the nonce under which the guest redeemed its claim; null: not yet. */
+  redeemed: string | null;
+  claimed_at: number;
+  asked_at: number | null;
+  up_at: number | null;
+  started_at: number | null;
+  ended_at: number | null;
+  gone_at: number | null;
+  due_at: number | null;
+  tries: number;
+  cost_micro_usd: number;
+}
+
+export interface FactsTable {
+  id: Generated<number>;
+  at: number;
+  subject_kind: SubjectKind;
+  subject: string;
+  kind: FactKind;
+  reason: string;
+}
+
+/** Counts kept in the same transaction as the change they count, so that planning reads few rows. */
+interface Counts {
+  pool: string;
+  waiting: number;
+  booting: number;
+  idle: number;
+  busy: number;
+  ending: number;
+}
+
+export interface TalliesTable extends Counts {
+  label_class: string;
+  /** waiting - booting - idle: above 0 the class wants machines, below it has too many. */
+  gap: number;
+  /** When `gap` last changed its sign. */
+  since: number;
+}
+
+export type TotalsTable = Counts;
+
+export type JobRow = Selectable<JobsTable>;
+export type NewJobRow = Insertable<JobsTable>;
+export type RunnerRow = Selectable<RunnersTable>;
+export type FactRow = Selectable<FactsTable>;

@@ -1,0 +1,180 @@
+import { EventEmitter } from "node:events";
+import { Kysely, sql, type Transaction } from "kysely";
+import { MayflyError } from "../domain/errors.ts";
+import type { Engine } from "./engine.ts";
+import { migrate } from "./migrate.ts";
+import { listen, postgresDialect } from "./postgres.ts";
+import type { Tables } from "./schema.ts";
+import { sqliteDialect } from "./sqlite.ts";
+import { Deltas, flushDeltas } from "./tallies.ts";
+
+/** Reading needs only this; a transaction is one too. */
+export type Database = Kysely<Tables>;
+
+/** One unit of writing: what it changes, when, and whom to wake once it is durable. */
+export interface Tx {
+  readonly db: Transaction<Tables>;
+  /** The moment of the whole unit, so that all it writes agrees. */
+  readonly now: number;
+  readonly engine: Engine;
+  /** `pool/<name>`, `job/<id>`, `runner/<name>`: told to listeners after the commit. */
+  wake(topic: string): void;
+  readonly deltas: Deltas;
+}
+
+type Unit = {
+  readonly work: (tx: Tx) => Promise<unknown>;
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: unknown) => void;
+};
+
+/** Units committed together at most: bounds what one slow commit delays. */
+const groupMax = 200;
+/** Units waiting at most; beyond, writers are told to come back. */
+const queueMax = 20_000;
+const channel = "mayfly";
+
+export type StoreAddress =
+  { readonly engine: "sqlite"; readonly folder: string | null } | { readonly engine: "postgres"; readonly url: string };
+
+/**
+ * Where everything lives. Writes go through `write`, which commits what arrives together in one
+ * transaction (a commit costs a disk flush, so this is what makes bursts cheap) and wakes listeners
+ * after it. Reads use `db` directly.
+ */
+export class Store {
+  readonly db: Database;
+  readonly engine: Engine;
+  readonly #now: () => number;
+  readonly #events = new EventEmitter();
+  readonly #queue: Unit[] = [];
+  #draining: Promise<void> | undefined;
+  #ear: { close: () => Promise<void> } | undefined;
+
+  private constructor(db: Database, engine: Engine, now: () => number) {
+    this.db = db;
+    this.engine = engine;
+    this.#now = now;
+    this.#events.setMaxListeners(0);
+  }
+
+  /** Opens and migrates. Throws `conflict` (the folder is held) or `unavailable`. */
+  static async open(address: StoreAddress, now: () => number): Promise<Store> {
+    if (address.engine === "sqlite") {
+      const db = new Kysely<Tables>({ dialect: sqliteDialect(address.folder) });
+      return Store.#ready(new Store(db, "sqlite", now));
+    }
+    const { dialect } = postgresDialect(address.url);
+    const store = await Store.#ready(new Store(new Kysely<Tables>({ dialect }), "postgres", now));
+    store.#ear = listen(address.url, channel, (payload) => {
+      for (const topic of payload.split("\n")) store.#tell(topic);
+    });
+    return store;
+  }
+
+  static async #ready(store: Store): Promise<Store> {
+    try {
+      await migrate(store.db as unknown as Kysely<unknown>, store.engine);
+      return store;
+    } catch (error) {
+      await store.db.destroy();
+      if (error instanceof MayflyError) throw error;
+      throw new MayflyError("unavailable", `the store cannot be reached: ${String(error)}`, {
+        hint: "Check the address under `store:` and that the server accepts connections.",
+      });
+    }
+  }
+
+  /**
+   * Runs `work` in a transaction and resolves once it is durable. Units that arrive while another
+   * group commits share the next commit; one that throws is undone alone. `work` must only await
+   * queries on its `tx.db`. Rejects with `too_many` when the queue is full.
+   */
+  write<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+    if (this.#queue.length >= queueMax) {
+      return Promise.reject(new MayflyError("too_many", "the store is behind; try again shortly"));
+    }
+    return new Promise<T>((resolve, reject) => {
+      this.#queue.push({ work, resolve: resolve as (value: never) => void, reject });
+      this.#draining ??= this.#drain();
+    });
+  }
+
+  /** Hears of every committed change by its topic. Returns how to stop. */
+  onWake(listener: (topic: string) => void): () => void {
+    this.#events.on("wake", listener);
+    return () => this.#events.off("wake", listener);
+  }
+
+  /** Ends after what was asked has been written. */
+  async close(): Promise<void> {
+    await this.#draining;
+    await this.#ear?.close();
+    await this.db.destroy();
+  }
+
+  async #drain(): Promise<void> {
+    // Let everything that arrives in this turn of the loop join the first group.
+    await new Promise((resolve) => setImmediate(resolve));
+    while (this.#queue.length > 0) {
+      await this.#commit(this.#queue.splice(0, groupMax));
+    }
+    this.#draining = undefined;
+  }
+
+  async #commit(units: readonly Unit[]): Promise<void> {
+    const done: { unit: Unit; value: unknown }[] = [];
+    const topics = new Set<string>();
+    try {
+      await this.db.transaction().execute(async (db) => {
+        const deltas = new Deltas();
+        const now = this.#now();
+        for (const unit of units) {
+          const own = { deltas: new Deltas(), topics: new Set<string>() };
+          const tx: Tx = {
+            db,
+            now,
+            engine: this.engine,
+            deltas: own.deltas,
+            wake: (topic) => own.topics.add(topic),
+          };
+          const alone = units.length === 1;
+          if (!alone) await sql`savepoint unit`.execute(db);
+          try {
+            const value = await unit.work(tx);
+            if (!alone) await sql`release savepoint unit`.execute(db);
+            done.push({ unit, value });
+            deltas.merge(own.deltas);
+            for (const topic of own.topics) topics.add(topic);
+          } catch (error) {
+            if (alone) throw error;
+            await sql`rollback to savepoint unit`.execute(db);
+            unit.reject(error);
+          }
+        }
+        await flushDeltas(db, deltas, now);
+        if (this.engine === "postgres") await notify(db, topics);
+      });
+    } catch (error) {
+      // Nothing of the group is on disk; those already refused one by one stay refused.
+      for (const unit of units) unit.reject(error);
+      return;
+    }
+    for (const { unit, value } of done) unit.resolve(value as never);
+    for (const topic of topics) this.#tell(topic);
+  }
+
+  #tell(topic: string): void {
+    this.#events.emit("wake", topic);
+  }
+}
+
+/** PostgreSQL limits a payload to 8000 bytes; topics beyond that wait for the tick. */
+async function notify(db: Transaction<Tables>, topics: ReadonlySet<string>): Promise<void> {
+  let payload = "";
+  for (const topic of topics) {
+    if (payload.length + topic.length > 7000) break;
+    payload += payload === "" ? topic : `\n${topic}`;
+  }
+  if (payload !== "") await sql`select pg_notify(${channel}, ${payload})`.execute(db);
+}
