@@ -60,6 +60,11 @@ export interface Provider {
   price(size: Size): Price;
   lends(): Capabilities;
   check(signal: AbortSignal): Promise<readonly Check[]>;
+  /**
+   * The slow work that the first machine needs, such as making an image, with a line of `progress`
+   * a step. Returns at once when nothing is left to do. Until then `create` may refuse.
+   */
+  prepare(progress: (line: string) => void, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -70,7 +75,20 @@ export interface ProviderContext {
   readonly installation: string;
   /** A folder of the provider's own, which exists. */
   readonly folder: string;
-  /** The folder that holds the guests' socket `guest.sock`, for machines with the `socket` channel. */
+  /**
+   * The folder that holds nothing but the guests' socket `guest.sock`, for machines with the
+   * `socket` channel. Root of a machine need not be root here, so its mode is 0755 and the
+   * socket's 0666; what keeps other users of the host out is a parent of mode 0700.
+   */
   readonly guestFolder: string;
+  /** The whole folder of state, which holds the two above; no machine may be lent any of it. */
+  readonly stateFolder: string;
   readonly now: () => number;
+  readonly log: ProviderLog;
+}
+
+/** One line an event worth telling the operator. pino fits it. */
+export interface ProviderLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
 }
