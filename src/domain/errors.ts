@@ -39,12 +39,7 @@ export class MayflyError extends Error {
  * - `unreachable` no answer, or not one we understand; the call may have taken effect
  */
 export type ProviderFailure =
-  | "no_capacity"
-  | "quota"
-  | "throttled"
-  | "invalid"
-  | "gone"
-  | "unreachable";
+  "no_capacity" | "quota" | "throttled" | "invalid" | "gone" | "unreachable";
 
 export class ProviderError extends Error {
   readonly kind: ProviderFailure;
