@@ -35,7 +35,11 @@ export interface ProviderHealth {
   readonly name: string;
   readonly capabilities: Capabilities;
   /** Nothing is asked of it before this moment; null: all is well. */
-  readonly backOff: { readonly until: number; readonly failures: number; readonly reason: string } | null;
+  readonly backOff: {
+    readonly until: number;
+    readonly failures: number;
+    readonly reason: string;
+  } | null;
   /** The last answered listing, ms; null: none yet. */
   readonly listedAt: number | null;
   check(signal: AbortSignal): Promise<readonly Check[]>;
@@ -108,7 +112,10 @@ export interface GuestDesk {
    * Exchanges the one-time claim for the session. The same nonce again gives the same answer, since
    * the first may have been lost; another nonce is refused. Throws `unauthenticated`, `conflict`.
    */
-  redeem(claim: string, nonce: string): Promise<{ readonly session: string; readonly runner: string }>;
+  redeem(
+    claim: string,
+    nonce: string,
+  ): Promise<{ readonly session: string; readonly runner: string }>;
   /** Gives the machine a waiting job of its class, waiting up to `waitMs`; null: none came. */
   work(session: string, waitMs: number, signal: AbortSignal): Promise<GuestWork | null>;
   /** The tree to unpack, as a tar stream. */

@@ -57,7 +57,12 @@ export async function factsAfter(db: Database, afterId: number, limit = 200): Pr
 
 /** The newest facts, newest first. */
 export async function latestFacts(db: Database, limit = 50): Promise<Fact[]> {
-  const rows = await db.selectFrom("facts").selectAll().orderBy("id", "desc").limit(limit).execute();
+  const rows = await db
+    .selectFrom("facts")
+    .selectAll()
+    .orderBy("id", "desc")
+    .limit(limit)
+    .execute();
   return rows.map(toFact);
 }
 

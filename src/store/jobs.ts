@@ -1,4 +1,4 @@
-import type { Job, JobSighting } from "../domain/job.ts";
+import type { Job, JobOutcome, JobSighting } from "../domain/job.ts";
 import { jobId } from "../domain/job.ts";
 import { advanceJob } from "../domain/lifecycle.ts";
 import type { Size } from "../domain/size.ts";
@@ -128,6 +128,31 @@ export async function updateJob(tx: Tx, before: Job, after: Job): Promise<boolea
   }
   tx.wake(`job/${after.id}`);
   return true;
+}
+
+/**
+ * Ends the native job that a runner has, when only we can tell that it is over: its machine is gone
+ * or ran out of time. A forge decides about its own jobs, and a job that has ended stays as it is.
+ */
+export async function endJobOf(
+  tx: Tx,
+  runner: string,
+  outcome: JobOutcome,
+  reason: string,
+): Promise<void> {
+  const row = await tx.db
+    .selectFrom("jobs")
+    .selectAll()
+    .where("runner", "=", runner)
+    .where("state", "=", "started")
+    .where("work", "is not", null)
+    .executeTakeFirst();
+  if (row === undefined) return;
+  const before = toJob(row);
+  const after: Job = { ...before, state: "ended", outcome, reason, endedAt: tx.now };
+  if (await updateJob(tx, before, after)) {
+    await addFacts(tx, [fact(after, "ended", `${outcome}: ${reason}`)]);
+  }
 }
 
 /** The runner named in an event is the one that has the job, whichever we made for it. */

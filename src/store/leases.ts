@@ -32,7 +32,9 @@ export async function takeLease(
           expires_at: now + ttlMs,
           fence: sql<number>`case when leases.holder = excluded.holder then leases.fence else leases.fence + 1 end`,
         })
-        .where((is) => is.or([is("leases.holder", "=", holder), is("leases.expires_at", "<=", now)])),
+        .where((is) =>
+          is.or([is("leases.holder", "=", holder), is("leases.expires_at", "<=", now)]),
+        ),
     )
     .returning("fence")
     .executeTakeFirst();
@@ -64,7 +66,10 @@ export async function checkLease(tx: Tx, lease: Lease): Promise<void> {
     .where("expires_at", ">", await leaseNow(tx));
   if (tx.engine === "postgres") query = query.forUpdate();
   if ((await query.executeTakeFirst()) === undefined) {
-    throw new MayflyError("conflict", `the lease on ${lease.resource} has passed to another replica`);
+    throw new MayflyError(
+      "conflict",
+      `the lease on ${lease.resource} has passed to another replica`,
+    );
   }
 }
 

@@ -65,7 +65,11 @@ export async function listRunners(db: Database, filter: RunnerFilter = {}): Prom
 }
 
 export async function findRunner(db: Database, name: string): Promise<Runner | null> {
-  const row = await db.selectFrom("runners").selectAll().where("name", "=", name).executeTakeFirst();
+  const row = await db
+    .selectFrom("runners")
+    .selectAll()
+    .where("name", "=", name)
+    .executeTakeFirst();
   return row === undefined ? null : toRunner(row);
 }
 
@@ -79,8 +83,12 @@ export async function poolTotals(db: Database): Promise<Map<string, Counts>> {
 }
 
 export async function poolTotal(db: Database, pool: string): Promise<Counts> {
-  const row = await db.selectFrom("totals").selectAll().where("pool", "=", pool).executeTakeFirst();
-  return row ?? { waiting: 0, booting: 0, idle: 0, busy: 0, ending: 0 };
+  const row = await db
+    .selectFrom("totals")
+    .select(["waiting", "booting", "idle", "busy", "ending"])
+    .where("pool", "=", pool)
+    .executeTakeFirst();
+  return { waiting: 0, booting: 0, idle: 0, busy: 0, ending: 0, ...row };
 }
 
 /** Label classes of a pool that want machines, longest first. */
@@ -137,17 +145,78 @@ export async function dueRunners(
   return rows.map(toRunner);
 }
 
-/** When the next runner of a pool is due, or null. */
-export async function nextDue(db: Database, pool: string): Promise<number | null> {
+/** Runners of one class in these states since before a moment, longest first. */
+export async function retirableRunners(
+  db: Database,
+  which: {
+    readonly pool: string;
+    readonly labelClass: string;
+    readonly states: readonly RunnerState[];
+    readonly before: number;
+    readonly limit: number;
+  },
+): Promise<Runner[]> {
+  const since = sql<number>`coalesce(up_at, asked_at, claimed_at)`;
+  const rows = await db
+    .selectFrom("runners")
+    .selectAll()
+    .where("pool", "=", which.pool)
+    .where("label_class", "=", which.labelClass)
+    .where("state", "in", which.states)
+    .where(since, "<=", which.before)
+    .orderBy(since)
+    .orderBy("name")
+    .limit(bounded(which.limit))
+    .execute();
+  return rows.map(toRunner);
+}
+
+/** When the next runner of a pool is due that is not due yet, or null. */
+export async function nextDue(db: Database, pool: string, now: number): Promise<number | null> {
   const row = await db
     .selectFrom("runners")
     .select("due_at")
     .where("pool", "=", pool)
-    .where("due_at", "is not", null)
+    .where("due_at", ">", now)
     .orderBy("due_at")
     .limit(1)
     .executeTakeFirst();
   return row?.due_at ?? null;
+}
+
+/** Names of a provider's runners in these states that were asked for before a moment. */
+export async function livingRunners(
+  db: Database,
+  provider: string,
+  states: readonly RunnerState[],
+  askedBefore: number,
+): Promise<string[]> {
+  const rows = await db
+    .selectFrom("runners")
+    .select("name")
+    .where("provider", "=", provider)
+    .where("state", "in", states)
+    .where(sql<number>`coalesce(asked_at, claimed_at)`, "<=", askedBefore)
+    .execute();
+  return rows.map(({ name }) => name);
+}
+
+/** Pools that have runners not yet gone, with one of them as a sample. */
+export async function livingPools(
+  db: Database,
+): Promise<{ pool: string; forge: string; provider: string; size: Size }[]> {
+  const rows = await db
+    .selectFrom("runners")
+    .select((is) => [
+      "pool",
+      is.fn.max("forge").as("forge"),
+      is.fn.max("provider").as("provider"),
+      is.fn.max("size").as("size"),
+    ])
+    .where("state", "!=", "gone")
+    .groupBy("pool")
+    .execute();
+  return rows.map((row) => ({ ...row, size: JSON.parse(row.size) as Size }));
 }
 
 /** Of these names, the ones that are our living runners. */

@@ -109,9 +109,7 @@ export async function moveRunner(
   tx.deltas.move(before.pool, before.labelClass, runnerTally(before.state), runnerTally(to));
   tx.wake(`pool/${before.pool}`);
   tx.wake(`runner/${name}`);
-  await addFacts(tx, [
-    { subjectKind: "runner", subject: name, kind: to, reason: move.reason },
-  ]);
+  await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: to, reason: move.reason }]);
   return true;
 }
 
@@ -139,9 +137,7 @@ export async function postponeRunner(
     .where("state", "!=", "gone")
     .execute();
   if (failure === null) return;
-  await addFacts(tx, [
-    { subjectKind: "runner", subject: name, kind: "failed", reason: failure },
-  ]);
+  await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "failed", reason: failure }]);
 }
 
 /** The runner as this transaction sees it, locked against the other replicas. */

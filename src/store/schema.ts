@@ -1,4 +1,4 @@
-import type { Generated, Insertable, Selectable } from "kysely";
+import type { Generated, GeneratedAlways, Insertable, Selectable } from "kysely";
 import type { FactKind, SubjectKind } from "../domain/fact.ts";
 import type { JobOutcome, JobState } from "../domain/job.ts";
 import type { RunnerState } from "../domain/runner.ts";
@@ -102,8 +102,8 @@ interface Counts {
 
 export interface TalliesTable extends Counts {
   label_class: string;
-  /** waiting - booting - idle: above 0 the class wants machines, below it has too many. */
-  gap: number;
+  /** waiting - booting - idle, by the engine: above 0 it wants machines, below it has too many. */
+  gap: GeneratedAlways<number>;
   /** When `gap` last changed its sign. */
   since: number;
 }

@@ -1,11 +1,27 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { SqliteDialect, type SqliteDatabase, type SqliteStatement } from "kysely";
+import { SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 
 /** Prepared statements kept; a query's text is its key. Beyond this the oldest goes. */
 const statementsKept = 200;
+
+/**
+ * Kysely migrates SQLite outside a transaction, so that a step that fails would stay half done.
+ * SQLite itself can undo changes of tables, and there is one connection only.
+ */
+class EmbeddedDialect extends SqliteDialect {
+  override createAdapter(): SqliteAdapter {
+    return new TransactionalAdapter();
+  }
+}
+
+class TransactionalAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true;
+  }
+}
 
 /** node:sqlite in the shape that Kysely's own SQLite dialect expects of its driver. */
 class NodeSqlite implements SqliteDatabase {
@@ -50,7 +66,10 @@ class NodeStatement implements SqliteStatement {
     return this.#statement.all(...(parameters as SQLInputValue[]));
   }
 
-  run(parameters: readonly unknown[]): { changes: number | bigint; lastInsertRowid: number | bigint } {
+  run(parameters: readonly unknown[]): {
+    changes: number | bigint;
+    lastInsertRowid: number | bigint;
+  } {
     return this.#statement.run(...(parameters as SQLInputValue[]));
   }
 
@@ -66,7 +85,9 @@ class NodeStatement implements SqliteStatement {
  */
 export function sqliteDialect(folder: string | null): SqliteDialect {
   if (folder === null) {
-    return new SqliteDialect({ database: new NodeSqlite(new DatabaseSync(":memory:"), () => {}) });
+    return new EmbeddedDialect({
+      database: new NodeSqlite(new DatabaseSync(":memory:"), () => {}),
+    });
   }
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const release = holdFolder(folder);
@@ -79,7 +100,7 @@ export function sqliteDialect(folder: string | null): SqliteDialect {
       pragma cache_size = -16000;
       pragma journal_size_limit = 67108864;
     `);
-    return new SqliteDialect({ database: new NodeSqlite(db, release) });
+    return new EmbeddedDialect({ database: new NodeSqlite(db, release) });
   } catch (error) {
     release();
     throw unreadable(folder, error);
@@ -103,10 +124,14 @@ function holdFolder(folder: string): () => void {
   } catch (error) {
     lock.close();
     if (!/locked|busy/i.test(String(error))) throw unreadable(folder, error);
-    throw new MayflyError("conflict", `another Mayfly (process ${holder(noteFile)}) runs on ${folder}`, {
-      where: folder,
-      hint: "Stop it first, or give this one a folder of its own with --state.",
-    });
+    throw new MayflyError(
+      "conflict",
+      `another Mayfly (process ${holder(noteFile)}) runs on ${folder}`,
+      {
+        where: folder,
+        hint: "Stop it first, or give this one a folder of its own with --state.",
+      },
+    );
   }
   writeFileSync(noteFile, `${process.pid}\n`, { mode: 0o600 });
   return () => lock.close();

@@ -23,6 +23,7 @@ export interface Tx {
 }
 
 type Unit = {
+  readonly alone: boolean;
   readonly work: (tx: Tx) => Promise<unknown>;
   readonly resolve: (value: never) => void;
   readonly reject: (error: unknown) => void;
@@ -35,7 +36,8 @@ const queueMax = 20_000;
 const channel = "mayfly";
 
 export type StoreAddress =
-  { readonly engine: "sqlite"; readonly folder: string | null } | { readonly engine: "postgres"; readonly url: string };
+  | { readonly engine: "sqlite"; readonly folder: string | null }
+  | { readonly engine: "postgres"; readonly url: string };
 
 /**
  * Where everything lives. Writes go through `write`, which commits what arrives together in one
@@ -88,14 +90,15 @@ export class Store {
   /**
    * Runs `work` in a transaction and resolves once it is durable. Units that arrive while another
    * group commits share the next commit; one that throws is undone alone. `work` must only await
-   * queries on its `tx.db`. Rejects with `too_many` when the queue is full.
+   * queries on its `tx.db`. Rejects with `too_many` when the queue is full. `alone`: a transaction
+   * of its own, for work that must see the counts of everything before it.
    */
-  write<T>(work: (tx: Tx) => Promise<T>): Promise<T> {
+  write<T>(work: (tx: Tx) => Promise<T>, { alone = false } = {}): Promise<T> {
     if (this.#queue.length >= queueMax) {
       return Promise.reject(new MayflyError("too_many", "the store is behind; try again shortly"));
     }
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ work, resolve: resolve as (value: never) => void, reject });
+      this.#queue.push({ work, alone, resolve: resolve as (value: never) => void, reject });
       this.#draining ??= this.#drain();
     });
   }
@@ -104,6 +107,11 @@ export class Store {
   onWake(listener: (topic: string) => void): () => void {
     this.#events.on("wake", listener);
     return () => this.#events.off("wake", listener);
+  }
+
+  /** Tells listeners of this process to look again, with nothing changed. */
+  wake(topic: string): void {
+    this.#tell(topic);
   }
 
   /** Ends after what was asked has been written. */
@@ -117,7 +125,9 @@ export class Store {
     // Let everything that arrives in this turn of the loop join the first group.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#queue.length > 0) {
-      await this.#commit(this.#queue.splice(0, groupMax));
+      const firstAlone = this.#queue.slice(0, groupMax).findIndex(({ alone }) => alone);
+      const size = firstAlone === -1 ? groupMax : Math.max(1, firstAlone);
+      await this.#commit(this.#queue.splice(0, size));
     }
     this.#draining = undefined;
   }

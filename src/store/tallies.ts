@@ -2,6 +2,7 @@ import { sql, type Kysely } from "kysely";
 import type { JobState } from "../domain/job.ts";
 import type { RunnerState } from "../domain/runner.ts";
 import type { Tables } from "./schema.ts";
+import type { Tx } from "./store.ts";
 
 /** What a waiting job or a living runner counts as. */
 export type Tally = "waiting" | "booting" | "idle" | "busy" | "ending";
@@ -79,17 +80,15 @@ export async function flushDeltas(db: Kysely<Tables>, deltas: Deltas, now: numbe
       .execute();
   }
   for (const { pool, labelClass, delta } of changed) {
-    const gap = delta.waiting - delta.booting - delta.idle;
     await db
       .insertInto("tallies")
-      .values({ pool, label_class: labelClass, ...delta, gap, since: now })
+      .values({ pool, label_class: labelClass, ...delta, since: now })
       .onConflict((conflict) =>
         conflict.columns(["pool", "label_class"]).doUpdateSet({
           ...sums("tallies"),
-          gap: sql<number>`tallies.gap + excluded.gap`,
-          since: sql<number>`case when (tallies.gap > 0) = (tallies.gap + excluded.gap > 0)
-            and (tallies.gap < 0) = (tallies.gap + excluded.gap < 0)
-            then tallies.since else excluded.since end`,
+          since: sql<number>`case when ${sign("tallies.gap")} = ${sign(
+            "tallies.gap + excluded.waiting - excluded.booting - excluded.idle",
+          )} then tallies.since else excluded.since end`,
         }),
       )
       .execute();
@@ -105,6 +104,62 @@ export async function flushDeltas(db: Kysely<Tables>, deltas: Deltas, now: numbe
   }
 }
 
+/**
+ * Counts a pool anew from its jobs and runners and mends what differs; returns how many classes
+ * did. Nothing should: the counts change with what they count. It guards against our own mistakes
+ * and against hands in the database. Must be written alone.
+ */
+export async function recount(tx: Tx, pool: string): Promise<number> {
+  if (tx.engine === "postgres") {
+    // Whoever changes a count takes this row first: wait for them, and let them wait for us.
+    await tx.db.selectFrom("totals").select("pool").where("pool", "=", pool).forUpdate().execute();
+  }
+  const actual = new Map<string, Delta>();
+  const add = (labelClass: string, tally: Tally | null, count: number): void => {
+    if (tally === null) return;
+    const delta = actual.get(labelClass) ?? none();
+    delta[tally] += count;
+    actual.set(labelClass, delta);
+  };
+  for (const table of ["jobs", "runners"] as const) {
+    const rows = await tx.db
+      .selectFrom(table)
+      .select((is) => ["label_class", "state", is.fn.countAll<number>().as("count")])
+      .where("pool", "=", pool)
+      .where("state", "not in", table === "jobs" ? ["started", "ended"] : ["gone"])
+      .groupBy(["label_class", "state"])
+      .execute();
+    for (const { label_class: labelClass, state, count } of rows) {
+      const tally =
+        table === "jobs" ? jobTally(state as JobState) : runnerTally(state as RunnerState);
+      add(labelClass, tally, count);
+    }
+  }
+  const kept = await tx.db.selectFrom("tallies").selectAll().where("pool", "=", pool).execute();
+  for (const row of kept) {
+    for (const tally of tallies) add(row.label_class, tally, -row[tally]);
+  }
+  let differing = 0;
+  for (const [labelClass, delta] of actual) {
+    if (tallies.every((tally) => delta[tally] === 0)) continue;
+    differing++;
+    for (const tally of tallies) tx.deltas.add(pool, labelClass, tally, delta[tally]);
+  }
+  await mendTotal(tx, pool, kept);
+  return differing;
+}
+
+/** The total is the sum of the classes as they stand; the differences found are added with them. */
+async function mendTotal(tx: Tx, pool: string, kept: readonly Delta[]): Promise<void> {
+  const total = none();
+  for (const row of kept) for (const tally of tallies) total[tally] += row[tally];
+  await tx.db
+    .insertInto("totals")
+    .values({ pool, ...total })
+    .onConflict((conflict) => conflict.column("pool").doUpdateSet(total))
+    .execute();
+}
+
 function sums(table: "tallies" | "totals"): Record<Tally, ReturnType<typeof sql<number>>> {
   const sum = (tally: Tally) =>
     sql<number>`${sql.ref(`${table}.${tally}`)} + ${sql.ref(`excluded.${tally}`)}`;
@@ -115,6 +170,10 @@ function sums(table: "tallies" | "totals"): Record<Tally, ReturnType<typeof sql<
     busy: sum("busy"),
     ending: sum("ending"),
   };
+}
+
+function sign(expression: string): ReturnType<typeof sql> {
+  return sql`sign(${sql.raw(expression)})`;
 }
 
 function none(): Delta {

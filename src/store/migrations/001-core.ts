@@ -43,7 +43,8 @@ export async function up(db: Kysely<unknown>, engine: Engine): Promise<void> {
     sql`create table tallies (
       pool text not null, label_class text not null, waiting integer not null,
       booting integer not null, idle integer not null, busy integer not null,
-      ending integer not null, gap integer not null, since bigint not null,
+      ending integer not null, since bigint not null,
+      gap integer generated always as (waiting - booting - idle) stored,
       primary key (pool, label_class))`,
     sql`create index tallies_wanting on tallies (pool, since) where gap > 0`,
     sql`create index tallies_surplus on tallies (pool, since) where gap < 0`,

@@ -1,0 +1,323 @@
+import { MayflyError } from "../domain/errors.ts";
+import type { PlanAction } from "../domain/planner.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Forge } from "../forges/forge.ts";
+import type { Provider } from "../providers/provider.ts";
+import { findBackOff, type BackOff } from "../store/back-offs.ts";
+import { livingPools } from "../store/questions.ts";
+import { prune } from "../store/retention.ts";
+import type { Store } from "../store/store.ts";
+import { recount } from "../store/tallies.ts";
+import type { Fleet, ForgeHealth, GuestDesk, Intake, NativeDesk, ProviderHealth } from "./api.ts";
+import { Calls } from "./calls.ts";
+import type { Clock } from "./clock.ts";
+import { FleetIntake } from "./intake.ts";
+import { Keeper, type Duty } from "./keeper.ts";
+import type { Log } from "./log.ts";
+import { Minter } from "./mint.ts";
+import { runnerName } from "./names.ts";
+import type { Observer } from "./observer.ts";
+import { pollForge } from "./poll.ts";
+import { Reconciler } from "./reconciler.ts";
+import { sweepForge, sweepProvider } from "./sweep.ts";
+
+export interface FleetParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly chance: () => number;
+  readonly log: Log;
+  readonly observer: Observer;
+  readonly forges: ReadonlyMap<string, Forge>;
+  readonly providers: ReadonlyMap<string, Provider>;
+  readonly pools: readonly Pool[];
+  /** The prefix of every name we give out; one for the whole installation, for ever. */
+  readonly installation: string;
+  /** This process among the replicas. */
+  readonly replica: string;
+  readonly claimToken: (runner: string) => string;
+  readonly publicUrl: () => string;
+  /** Built on the same store; handed in because their home is another module's choice. */
+  readonly desks: (
+    intake: Intake,
+    pools: readonly Pool[],
+  ) => {
+    readonly native: NativeDesk;
+    readonly guests: GuestDesk;
+    /** Called by the housekeeping. */
+    prune(now: number): Promise<void>;
+  };
+  readonly timing?: Partial<Timing>;
+}
+
+export interface Timing {
+  readonly tickMs: number;
+  readonly sweepMs: number;
+  readonly pollMs: number;
+  readonly leaseMs: number;
+  readonly lagMs: number;
+  readonly housekeepingMs: number;
+  readonly callsAtOnce: number;
+}
+
+export const defaultTiming: Timing = {
+  tickMs: 5_000,
+  sweepMs: 30_000,
+  pollMs: 30_000,
+  leaseMs: 15_000,
+  lagMs: 20_000,
+  housekeepingMs: 600_000,
+  callsAtOnce: 10,
+};
+
+/**
+ * The whole manager over its parts. Pools are checked against what their providers can do: throws
+ * `invalid` for one that could never work.
+ */
+export function createFleet(parts: FleetParts): Fleet {
+  return new RunningFleet(parts);
+}
+
+class RunningFleet implements Fleet {
+  readonly store: Store;
+  readonly pools: readonly Pool[];
+  readonly intake: Intake;
+  readonly native: NativeDesk;
+  readonly guests: GuestDesk;
+  readonly #parts: FleetParts;
+  readonly #timing: Timing;
+  readonly #calls: ReadonlyMap<string, Calls>;
+  readonly #reconcilers = new Map<string, Reconciler>();
+  readonly #keepers = new Map<string, Keeper>();
+  readonly #forgeHealth = new Map<string, ForgeHealth>();
+  readonly #backOffs = new Map<string, BackOff | null>();
+  readonly #pruneDesks: (now: number) => Promise<void>;
+  #stopListening: () => void = () => {};
+  #started = false;
+
+  constructor(parts: FleetParts) {
+    this.#parts = parts;
+    this.#timing = { ...defaultTiming, ...parts.timing };
+    this.store = parts.store;
+    this.pools = parts.pools.map((pool) => checkedPool(pool, parts));
+    this.#calls = new Map(
+      [...parts.providers].map(([name, provider]) => [
+        name,
+        new Calls(provider, parts.clock, parts.observer, this.#timing.callsAtOnce),
+      ]),
+    );
+    this.intake = new FleetIntake(parts.store, parts.forges, this.pools);
+    const desks = parts.desks(this.intake, this.pools);
+    this.native = desks.native;
+    this.guests = desks.guests;
+    this.#pruneDesks = (now) => desks.prune(now);
+  }
+
+  async start(): Promise<void> {
+    for (const pool of await this.#poolsToKeep()) this.#keepPool(pool);
+    for (const calls of this.#calls.values()) this.#keepProvider(calls);
+    for (const forge of this.#parts.forges.values()) this.#keepForge(forge);
+    this.#keep({
+      resource: "housekeeping",
+      tickMs: this.#timing.housekeepingMs,
+      round: async () => {
+        await prune(this.store, this.#parts.clock.now());
+        await this.#pruneDesks(this.#parts.clock.now());
+        return Infinity;
+      },
+    });
+    this.#stopListening = this.store.onWake((topic) => this.#heard(topic));
+    for (const keeper of this.#keepers.values()) keeper.wake();
+    this.#started = true;
+  }
+
+  async stop(): Promise<void> {
+    this.#started = false;
+    this.#stopListening();
+    await Promise.all([...this.#keepers.values()].map((keeper) => keeper.stop()));
+    await Promise.all([...this.#reconcilers.values()].map((reconciler) => reconciler.settle()));
+  }
+
+  lastPlan(pool: string): { at: number; actions: readonly PlanAction[] } | null {
+    return this.#reconcilers.get(pool)?.lastPlan ?? null;
+  }
+
+  providers(): readonly ProviderHealth[] {
+    return [...this.#calls.values()].map((calls) => ({
+      name: calls.provider.name,
+      capabilities: calls.provider.lends(),
+      backOff: this.#backOffs.get(calls.provider.name) ?? null,
+      listedAt: calls.listedAt,
+      check: (signal) => calls.provider.check(signal),
+    }));
+  }
+
+  forges(): readonly ForgeHealth[] {
+    return [...this.#parts.forges.keys()].map(
+      (name) => this.#forgeHealth.get(name) ?? { name, polledAt: null, failure: null },
+    );
+  }
+
+  async ready(): Promise<{ ok: boolean; detail: string }> {
+    if (!this.#started) return { ok: false, detail: "starting or stopping" };
+    try {
+      await this.store.db.selectFrom("settings").select("key").limit(1).execute();
+      return { ok: true, detail: "ready" };
+    } catch (error) {
+      return { ok: false, detail: `the store does not answer: ${String(error)}` };
+    }
+  }
+
+  /** The configured pools, and those no longer configured that still have runners to bring home. */
+  async #poolsToKeep(): Promise<readonly Pool[]> {
+    const left = await livingPools(this.store.db);
+    const known = new Set(this.pools.map(({ name }) => name));
+    return [
+      ...this.pools,
+      ...left.filter(({ pool }) => !known.has(pool)).map((row) => closedPool(row)),
+    ];
+  }
+
+  #keepPool(pool: Pool): void {
+    const { forges, chance, clock, log, claimToken, publicUrl, installation } = this.#parts;
+    const calls = this.#calls.get(pool.provider);
+    const forge = forges.get(pool.forge);
+    if (calls === undefined || forge === undefined) {
+      const lacking = calls === undefined ? `provider ${pool.provider}` : `forge ${pool.forge}`;
+      log.warn({ pool: pool.name }, `has runners left, but ${lacking} is no longer configured`);
+      return;
+    }
+    const reconciler = new Reconciler(pool, {
+      store: this.store,
+      clock,
+      chance,
+      forge,
+      calls,
+      minter: new Minter(claimToken, publicUrl),
+      log,
+      newName: (name) => runnerName(installation, name, chance),
+      isConfigured: this.pools.includes(pool),
+    });
+    this.#reconcilers.set(pool.name, reconciler);
+    this.#keep({
+      resource: `pool/${pool.name}`,
+      tickMs: this.#timing.tickMs,
+      taken: async () => {
+        const differing = await this.store.write((tx) => recount(tx, pool.name), { alone: true });
+        if (differing > 0) log.warn({ pool: pool.name, differing }, "counts were mended");
+      },
+      round: (lease, signal) => reconciler.round(lease, signal),
+    });
+  }
+
+  #keepProvider(calls: Calls): void {
+    const { name } = calls.provider;
+    const { store, clock, log } = this.#parts;
+    this.#keep({
+      resource: `provider/${name}`,
+      tickMs: this.#timing.sweepMs,
+      round: async (lease, signal) => {
+        this.#backOffs.set(name, await findBackOff(store.db, `provider/${name}`));
+        await sweepProvider({ store, clock, log, lagMs: this.#timing.lagMs }, calls, lease, signal);
+        return Infinity;
+      },
+    });
+  }
+
+  #keepForge(forge: Forge): void {
+    const { store, clock, log } = this.#parts;
+    this.#keep({
+      resource: `forge/${forge.name}`,
+      tickMs: this.#timing.pollMs,
+      round: async (lease, signal) => {
+        const health = await pollForge(forge, this.intake, clock, signal);
+        this.#forgeHealth.set(forge.name, health);
+        if (health.failure !== null) log.warn({ forge: forge.name }, health.failure);
+        await sweepForge({ store, clock, log, lagMs: this.#timing.lagMs }, forge, lease, signal);
+        return Infinity;
+      },
+    });
+  }
+
+  #keep(duty: Duty): void {
+    const { store, clock, log, replica } = this.#parts;
+    const keeper = new Keeper(
+      { store, clock, log, holder: replica, leaseMs: this.#timing.leaseMs },
+      duty,
+    );
+    this.#keepers.set(duty.resource, keeper);
+  }
+
+  /** A pool's news wake its keeper; a provider that works again wakes the pools that wait for it. */
+  #heard(topic: string): void {
+    if (topic.startsWith("pool/")) this.#keepers.get(topic)?.wake();
+    if (!topic.startsWith("provider/")) return;
+    const provider = topic.slice("provider/".length);
+    void findBackOff(this.store.db, topic).then(
+      (backOff) => this.#backOffs.set(provider, backOff),
+      () => {},
+    );
+    for (const pool of this.pools) {
+      if (pool.provider === provider) this.#keepers.get(`pool/${pool.name}`)?.wake();
+    }
+  }
+}
+
+/** A pool with its limits filled in from its provider, or `invalid` when it could never work. */
+function checkedPool(pool: Pool, { forges, providers }: FleetParts): Pool {
+  const where = `pools.${pool.name}`;
+  const provider = providers.get(pool.provider);
+  if (provider === undefined) {
+    throw new MayflyError("invalid", `there is no provider ${pool.provider}`, {
+      where: `${where}.provider`,
+      hint: `The configured ones: ${[...providers.keys()].join(", ")}.`,
+    });
+  }
+  if (!forges.has(pool.forge)) {
+    throw new MayflyError("invalid", `there is no forge ${pool.forge}`, {
+      where: `${where}.forge`,
+      hint: `The configured ones: ${[...forges.keys()].join(", ")}.`,
+    });
+  }
+  const { accepts, maximum } = provider.lends();
+  const unsafe = pool.accept.find((trust) => !accepts.includes(trust));
+  if (unsafe !== undefined) {
+    throw new MayflyError(
+      "invalid",
+      `provider ${pool.provider} does not isolate well enough for ${unsafe} jobs`,
+      {
+        where: `${where}.accept`,
+        hint: `It takes only: ${accepts.join(", ")}. Use another provider, or accept less.`,
+      },
+    );
+  }
+  return { ...pool, maximum: pool.maximum ?? maximum };
+}
+
+function closedPool(left: {
+  pool: string;
+  forge: string;
+  provider: string;
+  size: Pool["size"];
+}): Pool {
+  return {
+    name: left.pool,
+    forge: left.forge,
+    provider: left.provider,
+    labels: [],
+    size: left.size,
+    maximum: null,
+    allow: [],
+    deny: [],
+    accept: [],
+    max: 0,
+    min: 0,
+    warm: 0,
+    schedule: [],
+    image: null,
+    network: false,
+    bootDeadlineSeconds: 60,
+    idleSeconds: 0,
+    jobDeadlineSeconds: 6 * 3600,
+  };
+}

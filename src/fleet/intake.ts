@@ -1,0 +1,104 @@
+import { MayflyError } from "../domain/errors.ts";
+import { jobId, type JobSighting } from "../domain/job.ts";
+import { labelClass, place } from "../domain/matching.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Forge, ForgeRequest } from "../forges/forge.ts";
+import { newDeliveries } from "../store/deliveries.ts";
+import { recordSightings, type PlacedSighting } from "../store/jobs.ts";
+import type { Store } from "../store/store.ts";
+import type { Delivery, Intake, Received } from "./api.ts";
+import { Batch } from "./batch.ts";
+
+interface Item {
+  readonly placed: readonly PlacedSighting[];
+  readonly delivery: Delivery | null;
+  readonly note: string;
+}
+
+/** Events in one statement, and events that may wait for it. */
+const batchMax = 200;
+const queueMax = 10_000;
+
+/**
+ * Takes events: verify, decide the pool, store, then answer. Acting is the planner's, woken by the
+ * commit.
+ */
+export class FleetIntake implements Intake {
+  readonly #forges: ReadonlyMap<string, Forge>;
+  readonly #pools: readonly Pool[];
+  readonly #batch: Batch<Item, Received>;
+
+  constructor(store: Store, forges: ReadonlyMap<string, Forge>, pools: readonly Pool[]) {
+    this.#forges = forges;
+    this.#pools = pools;
+    this.#batch = new Batch((items) => storeItems(store, items), { max: batchMax, queueMax });
+  }
+
+  async receive(forgeName: string, request: ForgeRequest): Promise<Received> {
+    const forge = this.#forge(forgeName);
+    const events = forge.verify(request);
+    return this.#batch.add({
+      placed: this.#place(forge, events.sightings),
+      delivery: events.delivery === null ? null : { forge: forgeName, id: events.delivery },
+      note: events.note,
+    });
+  }
+
+  async record(sightings: readonly JobSighting[], delivery?: Delivery): Promise<Received> {
+    const placed = sightings.flatMap((sighting) =>
+      this.#place(this.#forge(sighting.forge), [sighting]),
+    );
+    return this.#batch.add({ placed, delivery: delivery ?? null, note: "" });
+  }
+
+  #place(forge: Forge, sightings: readonly JobSighting[]): PlacedSighting[] {
+    return sightings.map((sighting) => {
+      const placement = place(sighting, this.#pools, (asked, offered) =>
+        forge.match(asked, offered),
+      );
+      return {
+        sighting,
+        labelClass: labelClass(sighting.labels),
+        pool: placement.pool?.name ?? null,
+        size: placement.pool === null ? null : placement.size,
+        reason: placement.reason,
+        // Somebody waits for a native job's answer; another forge's job may be for other runners.
+        refused: placement.pool === null && sighting.work !== null,
+      };
+    });
+  }
+
+  #forge(name: string): Forge {
+    const forge = this.#forges.get(name);
+    if (forge !== undefined) return forge;
+    throw new MayflyError("not_found", `there is no forge named ${JSON.stringify(name)}`, {
+      where: "forge",
+      hint: `The configured ones: ${[...this.#forges.keys()].join(", ")}.`,
+    });
+  }
+}
+
+function storeItems(store: Store, items: readonly Item[]): Promise<readonly Received[]> {
+  return store.write(async (tx) => {
+    const isNew = await newDeliveries(
+      tx,
+      items.flatMap(({ delivery }) => delivery ?? []),
+    );
+    const fresh = new Set(items.filter(({ delivery }) => delivery === null || isNew(delivery)));
+    const changed = new Set(
+      await recordSightings(
+        tx,
+        [...fresh].flatMap(({ placed }) => placed),
+      ),
+    );
+    return items.map((item) => {
+      const repeated = !fresh.has(item);
+      const jobs = item.placed.map(idOf).filter((id) => !repeated && changed.has(id));
+      return { jobs, repeated, note: repeated ? "this delivery was already taken" : item.note };
+    });
+  });
+}
+
+function idOf({ sighting }: PlacedSighting): string {
+  return jobId(sighting.forge, sighting.externalId, sighting.attempt);
+}

@@ -1,0 +1,341 @@
+import { ProviderError } from "../domain/errors.ts";
+import type { JobOutcome } from "../domain/job.ts";
+import { nextStep, retryDelayMs } from "../domain/lifecycle.ts";
+import { parseLabelClass, place } from "../domain/matching.ts";
+import { plan, type PlanAction } from "../domain/planner.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Runner } from "../domain/runner.ts";
+import type { Size } from "../domain/size.ts";
+import type { Forge } from "../forges/forge.ts";
+import { backOff, endBackOff, findBackOff } from "../store/back-offs.ts";
+import { checkLease, type Lease } from "../store/leases.ts";
+import {
+  dueRunners,
+  nextDue,
+  poolTotal,
+  retirableRunners,
+  surplusClasses,
+  wantingClasses,
+} from "../store/questions.ts";
+import { endJobOf } from "../store/jobs.ts";
+import { moveRunner, postponeRunner, recordClaims } from "../store/runners.ts";
+import type { Store, Tx } from "../store/store.ts";
+import { asProviderError, backOffMs, type Calls } from "./calls.ts";
+import { within, type Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import type { Minter } from "./mint.ts";
+
+/** Runners of one pool acted on at once. What is beyond waits for the next round. */
+const inFlightMax = 100;
+const classesMax = 200;
+const forgeCallMs = 30_000;
+/** A forge said the runner is busy when we thought it idle: its start will be told to us. */
+const busyAgainMs = 30_000;
+const storeAgainMs = 1000;
+
+export interface ReconcilerParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly chance: () => number;
+  readonly forge: Forge;
+  readonly calls: Calls;
+  readonly minter: Minter;
+  readonly log: Log;
+  readonly newName: (pool: string) => string;
+  /** False: only its runners are left, to be brought to their end. */
+  readonly isConfigured: boolean;
+}
+
+/**
+ * Carries out one pool's plan: claims before it calls, every call repeatable under the runner's
+ * name, every failure with a decided next step. Only the holder of the pool's lease runs it.
+ */
+export class Reconciler {
+  readonly pool: Pool;
+  readonly #parts: ReconcilerParts;
+  readonly #inFlight = new Map<string, Promise<void>>();
+  #lastPlan: { at: number; actions: readonly PlanAction[] } | null = null;
+
+  constructor(pool: Pool, parts: ReconcilerParts) {
+    this.pool = pool;
+    this.#parts = parts;
+  }
+
+  get lastPlan(): { at: number; actions: readonly PlanAction[] } | null {
+    return this.#lastPlan;
+  }
+
+  /** One round under the lease. Resolves to when it wants the next, at the latest (ms). */
+  async round(lease: Lease, signal: AbortSignal): Promise<number> {
+    const actions = await this.#plan();
+    await this.#claim(lease, actions);
+    await this.#retire(lease, actions, signal);
+    await this.#stepDue(lease, signal);
+    // What is due already is under way, or waits for room: each end of a step makes a round.
+    const { store, clock } = this.#parts;
+    return (await nextDue(store.db, this.pool.name, clock.now())) ?? Infinity;
+  }
+
+  /** Resolves when no call of ours is under way. */
+  async settle(): Promise<void> {
+    await Promise.allSettled(this.#inFlight.values());
+  }
+
+  async #plan(): Promise<readonly PlanAction[]> {
+    const { store, clock } = this.#parts;
+    const now = clock.now();
+    const { name } = this.pool;
+    const [total, wanting, surplus, providerBackOff, poolBackOff] = await Promise.all([
+      poolTotal(store.db, name),
+      wantingClasses(store.db, name, classesMax),
+      surplusClasses(store.db, name, classesMax),
+      findBackOff(store.db, `provider/${this.pool.provider}`),
+      findBackOff(store.db, `pool/${name}`),
+    ]);
+    const holding = [poolBackOff, providerBackOff].find((it) => it !== null && it.until > now);
+    const actions = plan({
+      pool: this.pool,
+      now,
+      total,
+      wanting,
+      surplus,
+      backOff: holding ?? null,
+    });
+    this.#lastPlan = { at: now, actions };
+    return actions;
+  }
+
+  async #claim(lease: Lease, actions: readonly PlanAction[]): Promise<void> {
+    const { store, calls, log, newName } = this.#parts;
+    const claims = actions.flatMap((action) => {
+      if (action.kind !== "claim") return [];
+      const labels = parseLabelClass(action.labelClass);
+      const size = this.#sizeOf(labels);
+      return Array.from({ length: Math.min(action.count, inFlightMax) }, () => ({
+        name: newName(this.pool.name),
+        pool: this.pool.name,
+        forge: this.pool.forge,
+        provider: this.pool.provider,
+        labels,
+        labelClass: action.labelClass,
+        size,
+        price: calls.provider.price(size),
+        reason: action.reason,
+      }));
+    });
+    if (claims.length === 0) return;
+    const some = claims.slice(0, inFlightMax);
+    const names = await store.write((tx) => recordClaims(tx, lease, some, this.pool.max));
+    log.info(
+      { pool: this.pool.name, runners: names, reason: some[0]?.reason },
+      `claimed ${names.length}`,
+    );
+  }
+
+  /** What the labels ask for; the pool's own size should they no longer fit it. */
+  #sizeOf(labels: readonly string[]): Size {
+    const { forge } = this.#parts;
+    const [trust] = this.pool.accept;
+    if (trust === undefined) return this.pool.size;
+    const demand = { forge: this.pool.forge, labels, trust };
+    const placement = place(demand, [this.pool], (asked, offered) => forge.match(asked, offered));
+    return placement.pool === null ? this.pool.size : placement.size;
+  }
+
+  /** Idle (and, where the plan says so, booting) runners nobody wants: deregistered, then ended. */
+  async #retire(lease: Lease, actions: readonly PlanAction[], signal: AbortSignal): Promise<void> {
+    const { store, clock } = this.#parts;
+    for (const action of actions) {
+      if (action.kind !== "retire") continue;
+      const runners = await retirableRunners(store.db, {
+        pool: this.pool.name,
+        labelClass: action.labelClass,
+        states: action.state === "booting" ? ["claimed", "asked"] : ["up"],
+        before: clock.now() - action.idleForSeconds * 1000,
+        limit: Math.min(action.count, inFlightMax),
+      });
+      for (const runner of runners) {
+        this.#start(runner, () => this.#end(runner, lease, action, signal));
+      }
+    }
+  }
+
+  async #stepDue(lease: Lease, signal: AbortSignal): Promise<void> {
+    const { store, clock } = this.#parts;
+    const room = inFlightMax - this.#inFlight.size;
+    if (room <= 0) return;
+    // Those in flight are still due: look past them.
+    const due = await dueRunners(store.db, this.pool.name, clock.now(), inFlightMax);
+    const waits: { name: string; until: number }[] = [];
+    for (const runner of due) {
+      if (this.#inFlight.has(runner.name) || this.#inFlight.size >= inFlightMax) continue;
+      const step = nextStep(runner, this.#parts.isConfigured ? this.pool : null, clock.now());
+      if (step.do === "wait") {
+        if (step.until !== null) waits.push({ name: runner.name, until: step.until });
+      } else if (step.do === "create") {
+        this.#start(runner, () => this.#create(runner, lease, signal));
+      } else if (step.do === "end") {
+        this.#start(runner, () => this.#end(runner, lease, step, signal));
+      } else {
+        this.#start(runner, () => this.#remove(runner, lease, signal));
+      }
+    }
+    if (waits.length === 0) return;
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      for (const { name, until } of waits) await postponeRunner(tx, name, until, null);
+    });
+  }
+
+  #start(runner: Runner, work: () => Promise<void>): void {
+    const { name } = runner;
+    if (this.#inFlight.has(name) || this.#inFlight.size >= inFlightMax) return;
+    const { store, clock, log } = this.#parts;
+    const topic = `pool/${this.pool.name}`;
+    const running = work().then(
+      () => {
+        this.#inFlight.delete(name);
+        store.wake(topic);
+      },
+      (error: unknown) => {
+        // The store or the lease failed us; the runner stays due and is looked at again, not at once.
+        this.#inFlight.delete(name);
+        log.warn({ runner: name, error: String(error) }, "left for the next round");
+        clock.after(storeAgainMs, () => store.wake(topic));
+      },
+    );
+    this.#inFlight.set(name, running);
+  }
+
+  async #create(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { store, calls, minter, clock, log } = this.#parts;
+    const startedAt = clock.now();
+    try {
+      const program = await within(clock, forgeCallMs, signal, () =>
+        minter.mint(this.#parts.forge, runner, this.pool, calls.provider),
+      );
+      const machine = await calls.create(
+        {
+          name: runner.name,
+          size: runner.size,
+          image: this.pool.image,
+          network: this.pool.network,
+          trust: this.pool.accept,
+        },
+        program,
+        signal,
+      );
+      const reason = `${calls.provider.name} made ${machine.handle.slice(0, 64)} in ${clock.now() - startedAt} ms`;
+      await store.write(async (tx) => {
+        await moveRunner(tx, runner.name, "asked", { reason });
+        await endBackOff(tx, `provider/${calls.provider.name}`);
+      });
+      log.info({ runner: runner.name, pool: this.pool.name }, reason);
+    } catch (error) {
+      // Stopping is no failure of the provider's: the next start repeats the call.
+      if (signal.aborted) return;
+      await this.#createFailed(runner, lease, asProviderError(error));
+    }
+  }
+
+  async #createFailed(runner: Runner, lease: Lease, error: ProviderError): Promise<void> {
+    const { store, calls, log } = this.#parts;
+    const provider = calls.provider.name;
+    const reason = `${provider} refused (${error.kind}): ${error.message}`;
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      const subject = error.kind === "invalid" ? `pool/${this.pool.name}` : `provider/${provider}`;
+      await backOff(
+        tx,
+        subject,
+        reason,
+        (failures) => tx.now + backOffMs(error.kind, failures, error.retryAfterMs),
+      );
+      if (error.kind === "unreachable" || error.kind === "throttled") {
+        // It may exist: the same name again, until the boot deadline decides.
+        await this.#retryLater(tx, runner, reason);
+      } else {
+        await moveRunner(tx, runner.name, "ended", { reason });
+      }
+    });
+    log.warn({ runner: runner.name, pool: this.pool.name, failure: error.kind }, reason);
+  }
+
+  /** Deregister first; a forge that calls it busy keeps it alive. */
+  async #end(
+    runner: Runner,
+    lease: Lease,
+    { reason, outcome = "lost" }: { reason: string; outcome?: JobOutcome },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, clock, forge, log } = this.#parts;
+    if (runner.state !== "started") {
+      const removed = await this.#deregister(runner, signal);
+      if (removed === "failed") {
+        return this.#postpone(runner, lease, `cannot ask ${forge.name} to let go of it`);
+      }
+      if (removed === "busy") {
+        await store.write(async (tx) => {
+          await checkLease(tx, lease);
+          await postponeRunner(tx, runner.name, clock.now() + busyAgainMs, null);
+        });
+        return;
+      }
+    }
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await moveRunner(tx, runner.name, "ended", { reason });
+      await endJobOf(tx, runner.name, outcome, reason);
+    });
+    log.info({ runner: runner.name, pool: this.pool.name }, `ended: ${reason}`);
+  }
+
+  /** Removes registration and machine until both are gone. A forge out of reach does not stop us. */
+  async #remove(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { store, calls, log } = this.#parts;
+    await this.#deregister(runner, signal);
+    let outcome: "gone" | "ending";
+    try {
+      outcome = await calls.destroy(runner.name, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      const failure = asProviderError(error);
+      if (failure.kind !== "gone") {
+        return this.#postpone(runner, lease, `cannot be destroyed yet: ${failure.message}`);
+      }
+      outcome = "gone";
+    }
+    if (outcome === "ending") return this.#postpone(runner, lease, null);
+    await store.write(async (tx) => {
+      const reason = `${calls.provider.name} confirms it is gone`;
+      await moveRunner(tx, runner.name, "gone", { reason });
+      await endJobOf(tx, runner.name, "lost", "its machine is gone");
+    });
+    log.info({ runner: runner.name, pool: this.pool.name }, "gone");
+  }
+
+  async #deregister(runner: Runner, signal: AbortSignal): Promise<"gone" | "busy" | "failed"> {
+    const { forge, clock, log } = this.#parts;
+    try {
+      return await within(clock, forgeCallMs, signal, (until) => forge.remove(runner.name, until));
+    } catch (error) {
+      log.warn(
+        { runner: runner.name, forge: forge.name, error: String(error) },
+        "not deregistered",
+      );
+      return "failed";
+    }
+  }
+
+  async #postpone(runner: Runner, lease: Lease, failure: string | null): Promise<void> {
+    await this.#parts.store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await this.#retryLater(tx, runner, failure);
+    });
+  }
+
+  #retryLater(tx: Tx, runner: Runner, failure: string | null): Promise<void> {
+    const delay = failure === null ? 1000 : retryDelayMs(runner.tries, this.#parts.chance());
+    return postponeRunner(tx, runner.name, tx.now + delay, failure);
+  }
+}
