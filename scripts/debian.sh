@@ -1,0 +1,62 @@
+# For `. "$root/scripts/debian.sh"`: the Debian packages that containers and some tests need.
+
+container_packages="podman runc netavark aardvark-dns iptables mmdebstrap uidmap slirp4netns
+  fuse-overlayfs git perl"
+test_packages="postgresql chromium fonts-dejavu-core"
+
+apt() {
+  DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" \
+    </dev/null >&2
+}
+
+# Prints those of the given packages that are not installed, on one line.
+missing_packages() {
+  for package in "$@"; do
+    case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
+    installed) ;;
+    *) printf '%s ' "$package" ;;
+    esac
+  done
+}
+
+# Prints those of the given packages that this release of Debian or Ubuntu has.
+available_packages() {
+  for package in "$@"; do
+    apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [^(]' && printf '%s ' "$package"
+  done
+}
+
+# `debian_packages WHAT_NEEDS_THEM PACKAGE...`: installs what is missing, as root on Debian or
+# Ubuntu; says what is missing otherwise. False when something is still missing.
+# MAYFLY_NO_INSTALL=1 installs nothing.
+debian_packages() {
+  need=$1
+  shift
+  command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 || return 1
+  missing=$(missing_packages "$@")
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" -ne 0 ] || [ -n "${MAYFLY_NO_INSTALL:-}" ]; then
+    say "$need would need: sudo apt-get install --no-install-recommends $missing"
+    return 1
+  fi
+  say "installing Debian packages for $need (MAYFLY_NO_INSTALL=1 does without): $missing"
+  apt update || say "apt-get update failed; going on with the lists that are there"
+  # Word splitting is meant, here and below: these are lists of package names.
+  available=$(available_packages $missing)
+  [ -n "$available" ] || return 1
+  # Debian's PostgreSQL makes a cluster and starts it when installed; nobody asked us for that.
+  case " $available" in
+  *" postgresql "*) without_a_cluster ;;
+  esac
+  apt install --yes --no-install-recommends $available || return 1
+  missing=$(missing_packages "$@")
+  [ -z "$missing" ] || say "this system has no package of the name: $missing"
+  [ -z "$missing" ]
+}
+
+without_a_cluster() {
+  [ -n "$(missing_packages postgresql-common)" ] || return 0
+  apt install --yes --no-install-recommends postgresql-common || return 0
+  sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' \
+    /etc/postgresql-common/createcluster.conf
+}
