@@ -104,6 +104,8 @@ export interface NativeDesk {
   keepTree(archive: Readable): Promise<{ readonly sha256: string; readonly bytes: number }>;
   /** Ends a job that waits, or asks its machine to end it. Throws `not_found`, `conflict` (over). */
   cancel(job: string, reason: string): Promise<StoredJob>;
+  /** The bytes of an artifact that `listArtifacts` shows. Throws `not_found`. */
+  openArtifact(job: string, path: string): Promise<Readable>;
 }
 
 /** What the guests in machines may ask. Every call bears the claim or session token. */
