@@ -17,6 +17,8 @@ export interface JobFilter {
   readonly forge?: string;
   /** Queued before this moment (ms): the next page. */
   readonly before?: number;
+  /** With `before`, the last id of the page before: a forge queues many jobs in one moment. */
+  readonly beforeId?: string;
   readonly limit?: number;
 }
 
@@ -26,7 +28,16 @@ export async function listJobs(db: Database, filter: JobFilter = {}): Promise<St
   if (filter.state !== undefined) query = query.where("state", "=", filter.state);
   if (filter.pool !== undefined) query = query.where("pool", "=", filter.pool);
   if (filter.forge !== undefined) query = query.where("forge", "=", filter.forge);
-  if (filter.before !== undefined) query = query.where("queued_at", "<", filter.before);
+  const { before, beforeId } = filter;
+  if (before !== undefined) {
+    query = query.where((is) =>
+      beforeId === undefined
+        ? is("queued_at", "<", before)
+        : is("queued_at", "<=", before).and(
+            is.or([is("queued_at", "<", before), is("id", "<", beforeId)]),
+          ),
+    );
+  }
   const rows = await query
     .orderBy("queued_at", "desc")
     .orderBy("id", "desc")
@@ -45,7 +56,10 @@ export interface RunnerFilter {
   readonly states?: readonly RunnerState[];
   readonly pool?: string;
   readonly provider?: string;
+  /** Claimed before this moment (ms): the next page. */
   readonly before?: number;
+  /** With `before`, the last name of the page before: many are claimed in one moment. */
+  readonly beforeName?: string;
   readonly limit?: number;
 }
 
@@ -55,10 +69,19 @@ export async function listRunners(db: Database, filter: RunnerFilter = {}): Prom
   if (filter.states !== undefined) query = query.where("state", "in", filter.states);
   if (filter.pool !== undefined) query = query.where("pool", "=", filter.pool);
   if (filter.provider !== undefined) query = query.where("provider", "=", filter.provider);
-  if (filter.before !== undefined) query = query.where("claimed_at", "<", filter.before);
+  const { before, beforeName } = filter;
+  if (before !== undefined) {
+    query = query.where((is) =>
+      beforeName === undefined
+        ? is("claimed_at", "<", before)
+        : is("claimed_at", "<=", before).and(
+            is.or([is("claimed_at", "<", before), is("name", "<", beforeName)]),
+          ),
+    );
+  }
   const rows = await query
     .orderBy("claimed_at", "desc")
-    .orderBy("name")
+    .orderBy("name", "desc")
     .limit(bounded(filter.limit))
     .execute();
   return rows.map(toRunner);

@@ -21,6 +21,8 @@ export async function up(db: Kysely<unknown>, engine: Engine): Promise<void> {
     sql`create index jobs_by_forge on jobs (forge, state, queued_at)`,
     sql`create index jobs_by_runner on jobs (runner)`,
     sql`create index jobs_by_age on jobs (queued_at)`,
+    sql`create index jobs_by_state on jobs (state, queued_at)`,
+    sql`create index jobs_by_end on jobs (ended_at)`,
 
     sql`create table runners (
       name text primary key, pool text not null, forge text not null, provider text not null,
