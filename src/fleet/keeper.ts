@@ -31,6 +31,8 @@ export class Keeper {
   readonly #loop: Loop;
   #lease: Lease | null = null;
   #renewedAt = 0;
+  /** When the duty wants its next round; earlier only when woken. */
+  #roundAt = 0;
 
   constructor(parts: KeeperParts, duty: Duty) {
     this.#parts = parts;
@@ -39,8 +41,9 @@ export class Keeper {
       parts.clock,
       (signal) => this.#round(signal),
       (error) => {
-        // Whether we still hold the lease is open: ask again before the next round.
+        // Whether we still hold the lease is open: ask again, then try the round again.
         this.#renewedAt = 0;
+        this.#roundAt = 0;
         parts.log.warn({ resource: duty.resource, error: String(error) }, "a round failed");
       },
     );
@@ -50,7 +53,9 @@ export class Keeper {
     return this.#lease !== null;
   }
 
+  /** Something changed: a round now. */
   wake(): void {
+    this.#roundAt = 0;
     this.#loop.wake();
   }
 
@@ -68,9 +73,14 @@ export class Keeper {
     const { clock, leaseMs } = this.#parts;
     const lease = await this.#hold();
     if (lease === null) return Math.min(this.#duty.tickMs, leaseMs / 2);
-    const next = await this.#duty.round(lease, signal);
-    const renewInMs = this.#renewedAt + leaseMs / 3 - clock.now();
-    return Math.max(0, Math.min(next - clock.now(), this.#duty.tickMs, renewInMs));
+    if (clock.now() >= this.#roundAt) {
+      // Before the round: what wakes us during it makes another.
+      this.#roundAt = Infinity;
+      const next = await this.#duty.round(lease, signal);
+      this.#roundAt = Math.min(this.#roundAt, next, clock.now() + this.#duty.tickMs);
+    }
+    const renewAt = this.#renewedAt + leaseMs / 3;
+    return Math.max(0, Math.min(this.#roundAt, renewAt) - clock.now());
   }
 
   /** Renews in good time: a lease in its last two thirds is never acted under. */
@@ -85,6 +95,7 @@ export class Keeper {
     if (lease === null && this.#lease !== null) log.warn({ resource }, "lost the lease");
     this.#lease = lease;
     if (isNew) {
+      this.#roundAt = 0;
       log.info({ resource, fence: lease.fence }, "holds the lease");
       await this.#duty.taken?.(lease);
     }

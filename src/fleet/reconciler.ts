@@ -29,8 +29,6 @@ import type { Minter } from "./mint.ts";
 const inFlightMax = 100;
 const classesMax = 200;
 const forgeCallMs = 30_000;
-/** A forge said the runner is busy when we thought it idle: its start will be told to us. */
-const busyAgainMs = 30_000;
 const storeAgainMs = 1000;
 
 export interface ReconcilerParts {
@@ -268,16 +266,17 @@ export class Reconciler {
     { reason, outcome = "lost" }: { reason: string; outcome?: JobOutcome },
     signal: AbortSignal,
   ): Promise<void> {
-    const { store, clock, forge, log } = this.#parts;
+    const { store, forge, log } = this.#parts;
     if (runner.state !== "started") {
       const removed = await this.#deregister(runner, signal);
       if (removed === "failed") {
         return this.#postpone(runner, lease, `cannot ask ${forge.name} to let go of it`);
       }
       if (removed === "busy") {
+        // It took a job that we were not told of yet. The forge knows better than our lists.
         await store.write(async (tx) => {
           await checkLease(tx, lease);
-          await postponeRunner(tx, runner.name, clock.now() + busyAgainMs, null);
+          await moveRunner(tx, runner.name, "started", { reason: `${forge.name} says it is busy` });
         });
         return;
       }

@@ -1,4 +1,4 @@
-import type { Forge, Registration } from "../forges/forge.ts";
+import type { Forge } from "../forges/forge.ts";
 import type { Machine } from "../providers/provider.ts";
 import { addFacts } from "../store/facts.ts";
 import { endJobOf } from "../store/jobs.ts";
@@ -97,7 +97,10 @@ async function removeStray(
   }
 }
 
-/** Removes registrations at a forge that belong to no living runner, after a second sighting. */
+/**
+ * Takes over which of our runners a forge shows online, and removes registrations that belong to no
+ * living runner, after a second sighting.
+ */
 export async function sweepForge(
   parts: SweepParts,
   forge: Forge,
@@ -108,11 +111,17 @@ export async function sweepForge(
   const registrations = await within(clock, forgeCallMs, signal, (until) =>
     forge.registrations(until),
   );
-  const names = registrations.map((registration: Registration) => registration.name);
-  const living = await livingAmong(store.db, names);
-  const strays = names.filter((name) => !living.has(name));
+  const living = await livingAmong(
+    store.db,
+    registrations.map(({ name }) => name),
+  );
+  const strays = registrations.filter(({ name }) => !living.has(name)).map(({ name }) => name);
+  const online = registrations.filter(({ name, online: isOnline }) => isOnline && living.has(name));
   const again = await store.write(async (tx) => {
     await checkLease(tx, lease);
+    for (const { name } of online) {
+      await moveRunner(tx, name, "up", { reason: `${forge.name} shows it online` });
+    }
     return seeAgain(tx, "stray-registration", forge.name, strays, parts.lagMs);
   });
   for (const name of again) {
