@@ -56,6 +56,7 @@ test("fitting is an order: what fits a smaller machine fits every larger one", (
 
 test("a size reads as a sentence would have it", () => {
   assert.equal(sizeText(sampleSize), "2 cpu, 4 GB, 20 GB disk, x64");
+  assert.equal(sizeText({ ...sampleSize, gpu: 1 }), "2 cpu, 4 GB, 20 GB disk, 1 gpu, x64");
   const odd: Size = { cpu: 1, memoryMb: 1500, diskGb: 5, gpu: 2, architecture: "arm64" };
   assert.equal(sizeText(odd), "1 cpu, 1500 MB, 5 GB disk, 2 gpu, arm64");
 });
@@ -65,6 +66,7 @@ test("a configured size uses the label grammar over a base", () => {
   const large: Size = { cpu: 8, memoryMb: 16384, diskGb: 80, gpu: 0, architecture: "arm64" };
   assert.deepEqual(parseSize(" large  arm64 ", sampleSize), large);
   assert.deepEqual(parseSize("8cpu-linux-arm64", sampleSize), large);
+  assert.deepEqual(parseSize("8cpu x64", sampleSize), { ...sampleSize, cpu: 8 });
   assert.deepEqual(parseSize("arm64", sampleSize), { ...sampleSize, architecture: "arm64" });
 });
 
@@ -76,6 +78,8 @@ test("what is no size is an error with a hint", () => {
     ["2cpu-linux-x64 arm64", /"arm64" is no size/],
     ["4cpu 8cpu", /ask for a different cpu/],
     ["mayfly=1/cpu=4", /names no image, spot or run id/],
+    ["mayfly/spot=true", /names no image, spot or run id/],
+    ["mayfly/image=debian-13", /names no image, spot or run id/],
     ["4cpu9", /"9" is no size/],
   ] as const) {
     assert.throws(

@@ -196,6 +196,13 @@ test("what is printed reads back the same", () => {
   );
 });
 
+test("what is printed is as short as it can be", () => {
+  assert.deepEqual(printRequest({}), []);
+  assert.deepEqual(printRequest({ runId: "17" }), ["mayfly=17"]);
+  assert.deepEqual(printRequest({ cpu: 4, memoryMb: 8 * gb }), ["mayfly/cpu=4/ram=8"]);
+  assert.deepEqual(printRequest({ memoryMb: 1500, spot: false }), ["mayfly/ram=1500mb/spot=false"]);
+});
+
 test("a size written compactly reads the same in any order and case", () => {
   const { cpu, memoryMb: memoryGb, gpu } = { cpu: 1024, memoryMb: 16384, gpu: 64 };
   const parts = fc

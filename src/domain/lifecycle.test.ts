@@ -39,6 +39,8 @@ describe("nextStep", () => {
       const until = 24 * hourMs;
       assert.deepEqual(nextStep(runner, samplePool(changes), 1), { do: "wait", until });
     }
+    const neverWarm = samplePool({ schedule: [{ days: [], from: 0, to: 60, warm: 0 }] });
+    assert.deepEqual(nextStep(runner, neverWarm, 1), { do: "wait", until: hourMs });
     const patient = samplePool({ idleSeconds: 7200 });
     assert.deepEqual(nextStep(runner, patient, 1), { do: "wait", until: 2 * hourMs });
   });
@@ -150,6 +152,12 @@ describe("advanceJob", () => {
     assert.deepEqual(advanceJob({ ...ended, outcome: null }, ended).changes, {
       outcome: "success",
     });
+  });
+
+  test("an address that came late is kept", () => {
+    const url = "https://forge.example/acme/widget/1";
+    assert.deepEqual(advanceJob(started, { ...waiting, url }).changes, { url });
+    assert.equal(advanceJob({ ...waiting, url }, waiting).changed, false);
   });
 
   test("a waiting job's start, as GitHub gives it, is not believed", () => {

@@ -11,6 +11,8 @@ test("a machine is billed in its provider's steps, and never for less than the l
   assert.equal(cost(ec2, 0, 1), cost(ec2, 0, 60_000));
   assert.ok(cost(ec2, 0, 61_000) > cost(ec2, 0, 60_000));
 
+  assert.equal(cost(parsePrice(1000), 5, 5), 0, "no least amount, no time, no cost");
+
   const hetzner = parsePrice(0.01, { quantumSeconds: 3600 });
   assert.equal(cost(hetzner, 0, 1), 10_000);
   assert.equal(cost(hetzner, 0, 3_600_001), 20_000);

@@ -175,6 +175,8 @@ describe("claims", () => {
     const actions = plan(look(world([{ waiting: 1 }], { pool })));
     assert.equal(claimed(actions), 0);
     assert.equal(held(actions)?.reason, "1 job waiting: pool small is closed (max 0)");
+    const backOff = { until: now + 1, reason: "no capacity" };
+    assert.equal(held(plan(look(world([{ waiting: 1 }], { pool, backOff }))))?.until, null);
     assert.deepEqual(plan(look(world([], { pool }))), []);
   });
 });
@@ -259,6 +261,29 @@ describe("retirements", () => {
     ]);
     assert.deepEqual(retired(plan(look(full))), []);
     assert.deepEqual(retired(plan(look({ ...full, now: now + 1 }))), [["class-1", "idle", 1]]);
+    const [action] = plan(look({ ...full, now: now + 1 }));
+    assert.deepEqual(action?.kind === "retire" && [action.idleForSeconds, action.reason], [
+      0,
+      "no job wants it, 1 job of other labels waiting, at most 10 alive",
+    ]);
+  });
+
+  test("make no room that the provider would not fill", () => {
+    const backOff = { until: now + 1, reason: "no capacity" };
+    const full = world([{ waiting: 1 }, { idle: 10, since: now }], { backOff });
+    assert.deepEqual(retired(plan(look(full))), []);
+  });
+
+  test("make room beyond what was free", () => {
+    const classes = [{ waiting: 3 }, { idle: 2, since: now }];
+    const actions = plan(look(world(classes, { pool: samplePool({ max: 4 }) })));
+    assert.deepEqual(claims(actions), { "class-0": 2 });
+    assert.deepEqual(retired(actions), [["class-1", "idle", 1]]);
+  });
+
+  test("are no different in a pool that is just full", () => {
+    const full = world([{ idle: 5 }], { pool: samplePool({ max: 5 }) });
+    assert.deepEqual(retired(plan(look(full))), [["class-0", "idle", 5]]);
   });
 
   test("count on what is being removed already", () => {

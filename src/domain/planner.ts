@@ -95,8 +95,8 @@ export function plan(view: PoolView): readonly PlanAction[] {
   const wanting = view.wanting.filter((one) => spareOf(one) < 0).sort(longestFirst);
   const surplus = view.surplus.filter((one) => spareOf(one) > 0).sort(longestFirst);
   const live = total.booting + total.idle + total.busy;
-  const isHeld = view.backOff !== null && view.now < view.backOff.until;
-  const room = isHeld ? 0 : Math.max(0, pool.max - live - total.ending);
+  const backOff = view.backOff !== null && view.now < view.backOff.until ? view.backOff : null;
+  const room = backOff !== null ? 0 : Math.max(0, pool.max - live - total.ending);
 
   const grants = shareInTurn(
     wanting.map((one) => -spareOf(one)),
@@ -105,7 +105,7 @@ export function plan(view: PoolView): readonly PlanAction[] {
   const granted = sum(grants);
   const unmet = wanting.map((one, index) => -spareOf(one) - grants[index]!);
   const patient = wanting.map((one) => view.now - one.since >= patienceMs);
-  const blocked = isHeld ? 0 : sum(unmet.filter((_, index) => patient[index]));
+  const blocked = backOff !== null ? 0 : sum(unmet.filter((_, index) => patient[index]));
   // Machines being removed make room by themselves; what is beyond that has to be given up.
   const tooMany = live + granted + blocked - pool.max;
 
@@ -113,7 +113,12 @@ export function plan(view: PoolView): readonly PlanAction[] {
     ...claimWanted(view, wanting, grants),
     ...claimKept(view, surplus, room - granted, live + granted),
     ...(tooMany > 0 ? giveUp(pool, surplus, tooMany, blocked) : retireIdle(view, surplus, live)),
-    ...hold(view, Math.max(sum(unmet), total.waiting - total.booting - total.idle - granted)),
+    ...hold(
+      pool,
+      total,
+      backOff,
+      Math.max(sum(unmet), total.waiting - total.booting - total.idle - granted),
+    ),
   ];
 }
 
@@ -210,25 +215,20 @@ function retireIdle(
   return actions;
 }
 
-function hold({ pool, now, total, backOff }: PoolView, count: number): PlanAction[] {
+function hold(
+  pool: Pool,
+  total: PoolTotal,
+  backOff: PoolView["backOff"],
+  count: number,
+): PlanAction[] {
   if (count <= 0) return [];
-  const held = backOff !== null && now < backOff.until ? backOff : null;
-  const why =
-    pool.max === 0
-      ? `pool ${pool.name} is closed (max 0)`
-      : held !== null
-        ? clip(held.reason, 300)
-        : aliveText(pool, total);
-  const until = pool.max === 0 ? null : (held?.until ?? null);
-  return [
-    {
-      kind: "hold",
-      labelClass: null,
-      count,
-      until,
-      reason: `${counted(count, "job")} waiting: ${why}`,
-    },
-  ];
+  const because = (why: string, until: number | null): PlanAction[] => {
+    const reason = `${counted(count, "job")} waiting: ${why}`;
+    return [{ kind: "hold", labelClass: null, count, until, reason }];
+  };
+  if (pool.max === 0) return because(`pool ${pool.name} is closed (max 0)`, null);
+  if (backOff !== null) return because(clip(backOff.reason, 300), backOff.until);
+  return because(aliveText(pool, total), null);
 }
 
 /** Runners that no waiting job of the class needs; below zero, jobs that no runner is there for. */

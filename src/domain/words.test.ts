@@ -31,6 +31,7 @@ test("lists read like sentences", () => {
   assert.equal(listed(["a", "b"]), "a and b");
   assert.equal(listed(["a", "b", "c"]), "a, b and c");
   assert.equal(listed(["a", "b", "c", "d"], 2), "a, b and 2 more");
+  assert.equal(listed(["a", "b", "c"], 2), "a, b and 1 more");
 });
 
 test("counts agree with their noun", () => {
@@ -50,12 +51,23 @@ test("a misspelt word finds its neighbour", () => {
     ["provder", "provider"],
     ["images", "image"],
     ["prov", "provider"],
+    ["ima", "image"],
+    ["rap", "ram"],
+    ["cat", null],
+    ["dixxx", null],
+    ["imxxe", null],
     ["zebra", null],
     ["", null],
     ["x", null],
   ] as const) {
     assert.equal(nearest(word, known), meant, word);
   }
+});
+
+test("of two neighbours the nearer one is meant, else the first", () => {
+  assert.equal(nearest("memoryy", ["memxry", "memory"]), "memory");
+  assert.equal(nearest("cpx", ["cpu", "cpa"]), "cpu");
+  assert.equal(nearest("abdc", ["abxy", "abcd"]), "abcd", "a swap is one slip");
 });
 
 test("one slip in a word of four letters or more is always understood", () => {
