@@ -157,6 +157,14 @@ describe("advanceJob", () => {
   test("an address that came late is kept", () => {
     const url = "https://forge.example/acme/widget/1";
     assert.deepEqual(advanceJob(started, { ...waiting, url }).changes, { url });
+    const work = {
+      source: { kind: "none" as const },
+      command: ["true"],
+      environment: {},
+      timeoutSeconds: 60,
+      artifacts: [],
+    };
+    assert.deepEqual(advanceJob(started, { ...waiting, work }).changes, { work });
     assert.equal(advanceJob({ ...waiting, url }, waiting).changed, false);
   });
 

@@ -43,7 +43,10 @@ export interface PoolView {
   readonly pool: Pool;
   readonly now: number;
   readonly total: PoolTotal;
-  /** Classes with more jobs waiting than runners booting and idle: the longest waiting, room + 1. */
+  /**
+   * Classes with more jobs waiting than runners booting and idle, the longest waiting of them: one
+   * more than there is room for in the pool is all that a plan can use.
+   */
   readonly wanting: readonly ClassCount[];
   /** Classes with more runners booting and idle than jobs waiting. The warm one is among them. */
   readonly surplus: readonly ClassCount[];

@@ -23,6 +23,7 @@ test("an ellipsis never splits a character", () => {
 test("words from outside are quoted and bounded", () => {
   assert.equal(quote("linux"), '"linux"');
   assert.equal(quote("x".repeat(300)).length, 62);
+  assert.equal(quote("a\n\u001b[2J\u009b\u2028b\ud800"), '"a\ufffd\ufffd[2J\ufffd\ufffdb\ufffd"');
 });
 
 test("lists read like sentences", () => {

@@ -11,9 +11,11 @@ export function clip(text: string, most: number): string {
   return `${text.slice(0, splitsPair ? end - 1 : end)}…`;
 }
 
-/** A word from outside, in quotes and at most 60 characters of it. */
+const unprintable = /[\p{Cc}\p{Zl}\p{Zp}]/gu;
+
+/** A word from outside, in quotes: one line, at most 60 characters, none that a terminal obeys. */
 export function quote(word: string): string {
-  return `"${clip(word, 60)}"`;
+  return `"${clip(word, 60).toWellFormed().replace(unprintable, "\ufffd")}"`;
 }
 
 /** `a, b and c`; of many only the first `most`: `a, b and 7 more`. */
