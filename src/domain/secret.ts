@@ -45,23 +45,20 @@ export class Secret {
   }
 }
 
-/** The schema of an option that is a secret, for a forge's or a provider's options. */
-export function secret(description: string) {
-  return z
-    .string()
-    .transform((text, context): Secret => {
-      const [, kind, name] = /^(file|env):(.+)$/s.exec(text) ?? [];
-      if (kind === "env" && name !== undefined && /^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
-        return new Secret({ kind, name });
-      }
-      if (kind === "file" && name !== undefined) return new Secret({ kind, name });
-      // The text itself may be the secret: it is not repeated.
-      context.addIssue({
-        code: "custom",
-        message:
-          "a secret is never written here; keep it in a file of its own and write file:PATH, or env:NAME for a variable",
-      });
-      return z.NEVER;
-    })
-    .meta({ description, examples: ["file:secret", "env:NAME"] });
-}
+/** The schema of a setting that is a secret, also for the options of forges and providers. */
+export const secret = z
+  .string()
+  .transform((text, context): Secret => {
+    const [, kind, name] = /^(file|env):(.+)$/s.exec(text) ?? [];
+    if (kind === "env" && name !== undefined && /^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
+      return new Secret({ kind, name });
+    }
+    if (kind === "file" && name !== undefined) return new Secret({ kind, name });
+    // The text itself may be the secret: it is not repeated.
+    context.addIssue({ code: "custom", message: inlineAdvice });
+    return z.NEVER;
+  })
+  .meta({ examples: ["file:secret", "env:NAME"] });
+
+const inlineAdvice =
+  "a secret is never written here; put it in a file and write file:PATH, or env:NAME for a variable";

@@ -1,0 +1,56 @@
+import { excess } from "../domain/capacity.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Size } from "../domain/size.ts";
+import type { Fault } from "./document.ts";
+import type { Parts } from "./references.ts";
+import type { ConfigFile, Kinds, PoolFile } from "./schema.ts";
+import { fitsTimes, halfOf } from "./size.ts";
+
+const defaults = { bootSeconds: 300, idleSeconds: 300, jobSeconds: 3600 };
+
+/** Limits of a pool that contradict each other. */
+export function overLimits(file: ConfigFile): Fault[] {
+  return Object.entries(file.pools ?? {}).flatMap(([name, pool]) => {
+    const faults: Fault[] = [];
+    const fault = (key: keyof PoolFile, message: string) =>
+      faults.push({ path: ["pools", name, key], message });
+    const { max, min = 0, warm = 0, size, maximum } = pool;
+    if (max !== undefined && min > max) fault("min", `is above max; write at most ${max}`);
+    if (max !== undefined && warm > max) fault("warm", `is above max; write at most ${max}`);
+    const over = size === undefined || maximum === undefined ? null : excess(size, maximum);
+    if (over !== null) fault("size", `is above maximum (${over}); raise maximum or lower size`);
+    return faults;
+  });
+}
+
+/** The file's pools with every default filled in; one called `default` where it has none. */
+export function buildPools(file: ConfigFile, parts: Parts, kinds: Kinds, machine: Size): Pool[] {
+  const pools: Readonly<Record<string, PoolFile>> = file.pools ?? { default: {} };
+  return Object.entries(pools).map(([name, pool]) => {
+    const provider = pool.provider ?? parts.defaults.provider;
+    const kind = parts.providers.find((part) => part.name === provider)?.kind ?? "";
+    const size = pool.size ?? halfOf(machine);
+    const min = pool.min ?? 0;
+    const warm = pool.warm ?? 0;
+    return {
+      name,
+      forge: pool.forge ?? parts.defaults.forge,
+      provider,
+      labels: pool.labels ?? [],
+      size,
+      maximum: pool.maximum ?? null,
+      allow: pool.allow ?? [],
+      deny: pool.deny ?? [],
+      accept: pool.accept ?? kinds.providers[kind]?.accepts ?? ["trusted"],
+      max: pool.max ?? Math.max(min, warm, fitsTimes(size, machine)),
+      min,
+      warm,
+      schedule: pool.schedule ?? [],
+      image: pool.image ?? null,
+      network: pool.network ?? false,
+      bootDeadlineSeconds: pool.boot ?? defaults.bootSeconds,
+      idleSeconds: pool.idle ?? defaults.idleSeconds,
+      jobDeadlineSeconds: pool.timeout ?? defaults.jobSeconds,
+    };
+  });
+}

@@ -1,0 +1,125 @@
+import { z } from "zod";
+import { secret } from "../domain/secret.ts";
+import type { Size } from "../domain/size.ts";
+import { trustClasses, type TrustClass } from "../domain/trust.ts";
+import { duration, listen, size, warmWindow } from "./units.ts";
+
+/** What a configuration must know of a kind of forge or provider: its own options. */
+export interface Kind {
+  readonly summary: string;
+  readonly options: z.ZodType;
+}
+
+export interface ProviderKind extends Kind {
+  /** The trust classes its isolation is good for: what a pool accepts that does not say. */
+  readonly accepts: readonly TrustClass[];
+}
+
+export interface Kinds {
+  readonly forges: Readonly<Record<string, Kind>>;
+  readonly providers: Readonly<Record<string, ProviderKind>>;
+}
+
+/** The name of a pool, a forge or a provider: part of machines' names, so short and plain. */
+const name = z.string().regex(/^[a-z0-9][a-z0-9-]{0,30}$/);
+const label = z.string().min(1).max(256);
+const labels = z.array(label).max(100);
+const text = z.string().min(1).max(300);
+const url = z
+  .url({ protocol: /^https?$/ })
+  .max(300)
+  .meta({ examples: ["https://ci.example.org"] });
+const count = z.int().min(0).max(10_000);
+
+/** A key that may be left out. */
+function key<T extends z.ZodType>(schema: T, description: string) {
+  return schema.optional().describe(description);
+}
+
+/** The whole file as a schema. `base` fills in what a written size leaves open. */
+export function configSchema(kinds: Kinds, base: Size) {
+  return z
+    .strictObject({
+      listen: key(listen, "Where the pages and the API listen. Default: 127.0.0.1:8420."),
+      url: key(url, "Where others, and machines elsewhere, reach this Mayfly. Default: `listen`."),
+      state: key(text, "The folder that holds everything. Default: see “Where things are”."),
+      store: key(
+        z.strictObject({ postgres: key(secret, "A PostgreSQL URL, for several replicas.") }),
+        "Where jobs and machines are recorded. Default: embedded, in the state folder.",
+      ),
+      token: key(secret, "What a client shows to change anything. Default: made on first start."),
+      forges: key(
+        z.record(name, oneOf(kinds.forges)),
+        "Where jobs come from, by names of your own. Default: `native`.",
+      ),
+      providers: key(
+        z.record(name, oneOf(kinds.providers)),
+        "What makes machines, by names of your own. Default: `podman` where it works, else `host`.",
+      ),
+      pools: key(
+        z.record(name, poolSchema(base)),
+        "Classes of machines, by names of your own. Default: one, `default`.",
+      ),
+    })
+    .describe("mayfly.yaml: every key is optional, and so is the file.");
+}
+
+export type ConfigFile = z.output<ReturnType<typeof configSchema>>;
+export type PoolFile = z.output<ReturnType<typeof poolSchema>>;
+
+function poolSchema(base: Size) {
+  return z
+    .strictObject({
+      forge: key(
+        name,
+        "Whose jobs it takes: a name under `forges`, or a kind. Default: the only one.",
+      ),
+      provider: key(
+        name,
+        "What makes its machines: a name under `providers`, or a kind. Default: the only one.",
+      ),
+      labels: key(labels, "What its machines offer beside their size."),
+      size: key(size(base), "The machine of a job that asks for none. Default: half of this one."),
+      maximum: key(size(base), "The largest machine a label may ask for. Default: the provider's."),
+      allow: key(labels, "Patterns (`*` is anything): each label of a job must match one."),
+      deny: key(labels, "Patterns that no label of a job may match."),
+      accept: key(
+        z.array(z.enum(trustClasses)).min(1).max(2),
+        "Whose code may run: `trusted`, `fork`. Default: all that the provider isolates well enough.",
+      ),
+      max: key(count.min(1), "Machines at once, never more. Default: as many as fit here."),
+      min: key(count, "Machines at once, never fewer. Default: 0."),
+      warm: key(count, "Idle machines kept ready. Default: 0."),
+      schedule: key(
+        z.array(warmWindow).max(50),
+        "Times at which `warm` has another value; the first that holds wins.",
+      ),
+      image: key(text, "What its machines start from. Default: the provider's."),
+      network: key(z.boolean(), "Whether a job reaches the network. Default: false."),
+      boot: key(duration("5m"), "How long a machine may take until it is up. Default: 5m."),
+      idle: key(duration("5m"), "How long a machine waits for a job. Default: 5m."),
+      timeout: key(duration("1h"), "How long a job may run. Default: 1h."),
+    })
+    .prefault({});
+}
+
+/** An entry names its kind by its one key: `box: { podman: { … } }`. */
+function oneOf(kinds: Readonly<Record<string, Kind>>) {
+  const shape = Object.fromEntries(
+    Object.entries(kinds).map(([kind, { options, summary }]) => [
+      kind,
+      strict(options).optional().describe(summary),
+    ]),
+  );
+  return z
+    .strictObject(shape)
+    .refine((entry) => Object.keys(entry).length === 1, {
+      message: `must name exactly one kind; known are ${Object.keys(kinds).join(", ")}`,
+    })
+    .meta({ minProperties: 1, maxProperties: 1 });
+}
+
+/** A kind's options are its own schema, but a misspelt key is never passed over. */
+function strict(options: z.ZodType): z.ZodType {
+  return options instanceof z.ZodObject ? options.strict() : options;
+}
