@@ -45,6 +45,9 @@ export function refuseProgram(program: Program): void {
     refuse(`its deadline is ${deadlineSeconds} s`);
   }
   if (!program.command[0]) refuse("its command is empty");
+  for (const word of [...program.command, ...Object.values(program.environment)]) {
+    if (word.includes("\0")) refuse(`${quote(word)} holds a NUL`);
+  }
   for (const name of Object.keys(program.environment)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) refuse(`a variable's name is ${quote(name)}`);
   }
@@ -57,9 +60,9 @@ export function place(program: Program, places: Places): Placed {
     const text = word.replace(/\{(program|guest)\}/g, (_, key: keyof Places) => places[key]);
     const bytes = Buffer.byteLength(text);
     total += bytes;
-    if (text.includes("\0") || bytes > wordBytesMax || total > wordsBytesMax) {
-      const fault = text.includes("\0") ? "holds a NUL" : "is too long";
-      throw new ProviderError("invalid", `the program cannot be run: ${quote(text)} ${fault}`);
+    if (bytes > wordBytesMax || total > wordsBytesMax) {
+      const fault = `${quote(text)} makes it too long`;
+      throw new ProviderError("invalid", `the program cannot be run: ${fault}`);
     }
     return text;
   };

@@ -1,0 +1,236 @@
+import { spawn } from "node:child_process";
+import { mkdir, readdir, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ProviderError } from "../../domain/errors.ts";
+import { free, type Price } from "../../domain/money.ts";
+import type { Program } from "../../domain/program.ts";
+import { runTool } from "../child.ts";
+import { hostArchitecture, hostSize, Turns, untilAborted } from "../local.ts";
+import { isOurs, refuseName, refuseUnfit } from "../names.ts";
+import { refuseProgram } from "../program.ts";
+import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
+import type { Provider, ProviderContext } from "../provider.ts";
+import {
+  describe,
+  makeMachineFolder,
+  markerOf,
+  removeMachineFolder,
+  supervisorOf,
+} from "./machine-folder.ts";
+import type { HostOptions } from "./options.ts";
+import { isAlive, processesWith, signalProcess } from "./processes.ts";
+import { supervisorScript } from "./supervisor.ts";
+
+const perlMend = "install it: apt-get install perl-base";
+/** A supervisor starts its program in some 20 ms; a host this slow has other troubles. */
+const startMs = 30_000;
+/** How long `destroy` waits for processes before it says `ending`. */
+const patienceMs = 5_000;
+
+/** Opens the provider on `context.folder`; machines of an earlier manager are found there. */
+export async function open(_options: HostOptions, context: ProviderContext): Promise<Provider> {
+  const machines = join(context.folder, "machines");
+  await mkdir(machines, { recursive: true, mode: 0o700 });
+  const script = join(context.folder, "supervise.pl");
+  await writeFile(`${script}.${process.pid}`, supervisorScript, { mode: 0o600 });
+  await rename(`${script}.${process.pid}`, script);
+  const architecture = hostArchitecture();
+  const lends: Capabilities = {
+    architectures: architecture === null ? [] : [architecture],
+    maximum: await hostSize(context.folder),
+    channel: "socket",
+    accepts: ["trusted"],
+    labels: ["host"],
+  };
+  return new Host(context, machines, script, lends);
+}
+
+/** A plain process tree in a scratch folder: no isolation at all, so for trusted jobs only. */
+class Host implements Provider {
+  readonly name: string;
+  readonly #context: ProviderContext;
+  readonly #machines: string;
+  readonly #script: string;
+  readonly #lends: Capabilities;
+  readonly #turns = new Turns();
+
+  constructor(context: ProviderContext, machines: string, script: string, lends: Capabilities) {
+    this.name = context.name;
+    this.#context = context;
+    this.#machines = machines;
+    this.#script = script;
+    this.#lends = lends;
+  }
+
+  async create(spec: MachineSpec, program: Program, signal: AbortSignal): Promise<Machine> {
+    refuseName(this.#context.installation, spec.name);
+    refuseUnfit(spec, this.#lends);
+    if (spec.image !== null) throw new ProviderError("invalid", "a process here has no image");
+    refuseProgram(program);
+    return this.#attempt(signal, () =>
+      this.#turns.take(spec.name, async () => {
+        refuseAborted(signal);
+        const folder = join(this.#machines, spec.name);
+        await makeMachineFolder(folder, program, this.#context);
+        if ((await supervisorOf(folder)) === null) await this.#start(folder, program, signal);
+        const machine = await describe(this.#machines, spec.name, this.#context.now());
+        if (machine !== null) return machine;
+        throw new ProviderError("unreachable", `${spec.name} was removed while it was made`);
+      }),
+    );
+  }
+
+  async list(signal: AbortSignal): Promise<readonly Machine[]> {
+    return this.#attempt(signal, async () => {
+      const names = await readdir(this.#machines);
+      const ours = names.filter((name) => isOurs(this.#context.installation, name));
+      const now = this.#context.now();
+      const found = await Promise.all(ours.map((name) => describe(this.#machines, name, now)));
+      return found.filter((machine) => machine !== null);
+    });
+  }
+
+  async destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending"> {
+    refuseName(this.#context.installation, name);
+    return this.#attempt(signal, () =>
+      this.#turns.take(name, async () => {
+        refuseAborted(signal);
+        const folder = join(this.#machines, name);
+        // A supervisor that starts just now looks for this before it starts anything.
+        await writeFile(join(folder, "stop"), "").catch(ignoreMissing);
+        const ended =
+          (await this.#endSupervisor(folder, signal)) && (await endMarked(folder, signal));
+        return ended && (await removeMachineFolder(folder, signal)) ? "gone" : "ending";
+      }),
+    );
+  }
+
+  price(): Price {
+    return free;
+  }
+
+  lends(): Capabilities {
+    return this.#lends;
+  }
+
+  async check(signal: AbortSignal): Promise<readonly Check[]> {
+    const { platform, arch } = process;
+    const supported = hostArchitecture() !== null && ["linux", "darwin"].includes(platform);
+    const mend = supported ? null : "use Linux or macOS on x64 or arm64";
+    const checks = [{ name: "system", ok: supported, detail: `${platform} ${arch}`, mend }];
+    const perl = await runTool("perl", ["-MTime::HiRes", "-e", "print $^V"], {
+      signal,
+      environment: toolEnvironment(),
+      mend: perlMend,
+    }).catch((error: ProviderError) => ({ code: null, stdout: "", stderr: error.message }));
+    const ok = perl.code === 0;
+    const detail = ok ? perl.stdout : perl.stderr.trim();
+    return [...checks, { name: "perl", ok, detail, mend: ok ? null : perlMend }];
+  }
+
+  async prepare(): Promise<void> {}
+
+  async close(): Promise<void> {}
+
+  /** Starts the supervisor and waits for its word. That it has one already is as good. */
+  async #start(folder: string, program: Program, signal: AbortSignal): Promise<void> {
+    const seconds = Math.ceil(program.deadlineSeconds);
+    const answer = await firstLine(
+      spawn("perl", [this.#script, folder, String(seconds)], {
+        detached: true,
+        stdio: ["ignore", "pipe", "ignore"],
+        env: toolEnvironment(),
+      }),
+      AbortSignal.any([signal, AbortSignal.timeout(startMs)]),
+    );
+    if (["started", "taken", "over"].includes(answer)) return;
+    await this.#endSupervisor(folder, signal);
+    await removeMachineFolder(folder, signal);
+    const why = answer.replace(/^failed /, "") || "its supervisor ended without a word";
+    throw new ProviderError("invalid", `${program.command[0]} cannot be run: ${why}`);
+  }
+
+  async #endSupervisor(folder: string, signal: AbortSignal): Promise<boolean> {
+    const supervisor = await supervisorOf(folder);
+    if (supervisor === null) return true;
+    for (let waitedMs = 0; waitedMs < patienceMs; waitedMs += 20) {
+      if (!(await isAlive(supervisor))) return true;
+      // It ends its machine when asked; one that does not, because it is stopped, is killed.
+      if (waitedMs % 100 === 0) {
+        signalProcess(supervisor.pid, waitedMs < patienceMs / 2 ? "SIGTERM" : "SIGKILL");
+      }
+      await sleep(20, undefined, { signal });
+    }
+    return false;
+  }
+
+  async #attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    refuseAborted(signal);
+    try {
+      return await untilAborted(signal, work());
+    } catch (error) {
+      throw asProviderError(error, signal);
+    }
+  }
+}
+
+/** Kills what outlived its supervisor; false when something is left after all. */
+async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const left = await processesWith(markerOf(folder));
+    if (left.length === 0) return true;
+    for (const pid of left) signalProcess(pid, "SIGKILL");
+    await sleep(20, undefined, { signal });
+  }
+  return false;
+}
+
+/** The first line a child writes, or "" when it ends without one. It goes on without us. */
+function firstLine(child: ReturnType<typeof spawn>, signal: AbortSignal): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const finish = (settle: () => void): void => {
+      signal.removeEventListener("abort", aborted);
+      child.stdout?.destroy();
+      child.unref();
+      settle();
+    };
+    const aborted = (): void => finish(() => reject(signal.reason));
+    signal.addEventListener("abort", aborted, { once: true });
+    child.on("error", (error) => finish(() => reject(error)));
+    child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+      const line = /^(.*)\n/.exec(text)?.[1];
+      if (line !== undefined) finish(() => resolve(line));
+    });
+    child.stdout?.on("end", () => finish(() => resolve("")));
+    if (signal.aborted) aborted();
+  });
+}
+
+function toolEnvironment(): NodeJS.ProcessEnv {
+  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
+}
+
+function refuseAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+}
+
+function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
+  if (error instanceof ProviderError) return error;
+  const { code, message, syscall } = error as NodeJS.ErrnoException;
+  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
+  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
+    return new ProviderError("quota", `the host is full: ${message}`);
+  }
+  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
+  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
+    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
+  }
+  return new ProviderError("unreachable", message ?? String(error));
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}

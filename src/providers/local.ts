@@ -1,0 +1,53 @@
+import { statfs } from "node:fs/promises";
+import { availableParallelism, totalmem } from "node:os";
+import { ProviderError } from "../domain/errors.ts";
+import type { Architecture, Size } from "../domain/size.ts";
+
+/** The architecture of this host as machines on it have it; null when we have no name for it. */
+export function hostArchitecture(): Architecture | null {
+  return process.arch === "x64" || process.arch === "arm64" ? process.arch : null;
+}
+
+/** All of this host: its cores, its memory, and the whole of the file system that holds `folder`. */
+export async function hostSize(folder: string): Promise<Size> {
+  const { blocks, bsize } = await statfs(folder);
+  return {
+    cpu: availableParallelism(),
+    memoryMb: Math.floor(totalmem() / 2 ** 20),
+    diskGb: Math.max(1, Math.floor((blocks * bsize) / 2 ** 30)),
+    gpu: 0,
+    architecture: hostArchitecture() ?? "x64",
+  };
+}
+
+/** What `promise` gives, or `unreachable` as soon as `signal` aborts; the work itself goes on. */
+export async function untilAborted<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  const aborted = Promise.withResolvers<never>();
+  const giveUp = (): void => {
+    aborted.reject(new ProviderError("unreachable", "given up; it may have taken effect"));
+  };
+  if (signal.aborted) giveUp();
+  signal.addEventListener("abort", giveUp, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener("abort", giveUp);
+  }
+}
+
+/** Work on one name at a time, in the order asked for; different names do not wait for each other. */
+export class Turns {
+  readonly #last = new Map<string, Promise<unknown>>();
+
+  async take<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#last.get(name) ?? Promise.resolve();
+    const mine = before.then(work, work);
+    this.#last.set(name, mine);
+    try {
+      return await mine;
+    } finally {
+      if (this.#last.get(name) === mine) this.#last.delete(name);
+    }
+  }
+}
