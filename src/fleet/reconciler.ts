@@ -2,7 +2,7 @@ import { ProviderError } from "../domain/errors.ts";
 import type { JobOutcome } from "../domain/job.ts";
 import { nextStep, retryDelayMs } from "../domain/lifecycle.ts";
 import { parseLabelClass, place } from "../domain/matching.ts";
-import { plan, type PlanAction } from "../domain/planner.ts";
+import { plan, warmClass, type PlanAction } from "../domain/planner.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
@@ -83,12 +83,16 @@ export class Reconciler {
     const { store, clock } = this.#parts;
     const now = clock.now();
     const { name } = this.pool;
-    const [total, wanting, surplus, providerBackOff, poolBackOff] = await Promise.all([
+    const [total, providerBackOff, poolBackOff] = await Promise.all([
       poolTotal(store.db, name),
-      wantingClasses(store.db, name, classesMax),
-      surplusClasses(store.db, name, classesMax),
       findBackOff(store.db, `provider/${this.pool.provider}`),
       findBackOff(store.db, `pool/${name}`),
+    ]);
+    // No more classes than there is room for: then a round costs the same whatever waits.
+    const room = this.pool.max - total.booting - total.idle - total.busy - total.ending;
+    const [wanting, surplus] = await Promise.all([
+      wantingClasses(store.db, name, Math.min(classesMax, Math.max(0, room) + 1)),
+      surplusClasses(store.db, name, classesMax, warmClass(this.pool)),
     ]);
     const holding = [poolBackOff, providerBackOff].find((it) => it !== null && it.until > now);
     const actions = plan({

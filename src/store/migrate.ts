@@ -3,11 +3,15 @@ import type { Kysely } from "kysely";
 import type { Engine } from "./engine.ts";
 import { MayflyError } from "../domain/errors.ts";
 import * as core from "./migrations/001-core.ts";
+import * as cancellations from "./migrations/002-cancellations.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
 /** In order; a released one is never edited. */
-export const migrations: Readonly<Record<string, Step>> = { "001-core": core };
+export const migrations: Readonly<Record<string, Step>> = {
+  "001-core": core,
+  "002-cancellations": cancellations,
+};
 
 /**
  * Brings the database to the newest schema, or to `target` (tests). Safe when several replicas

@@ -119,9 +119,21 @@ export function wantingClasses(db: Database, pool: string, limit: number): Promi
   return classes(db, pool, sql<boolean>`gap > 0`, limit);
 }
 
-/** Label classes of a pool with machines to spare, longest first. */
-export function surplusClasses(db: Database, pool: string, limit: number): Promise<ClassTally[]> {
-  return classes(db, pool, sql<boolean>`gap < 0`, limit);
+/**
+ * Label classes of a pool with machines to spare, longest first; `always` is among them if it has
+ * any, however many others there are.
+ */
+export async function surplusClasses(
+  db: Database,
+  pool: string,
+  limit: number,
+  always?: string,
+): Promise<ClassTally[]> {
+  const some = await classes(db, pool, sql<boolean>`gap < 0`, limit);
+  if (always === undefined || some.length < bounded(limit)) return some;
+  if (some.some(({ labelClass }) => labelClass === always)) return some;
+  const is = sql<boolean>`gap < 0 and label_class = ${always}`;
+  return [...(await classes(db, pool, is, 1)), ...some];
 }
 
 async function classes(

@@ -28,6 +28,7 @@ export interface Tables {
   };
   log_frames: { job: string; seq: number; at: number; stream: string; bytes: Uint8Array };
   artifacts: { job: string; path: string; size: number; sha256: string; at: number };
+  cancellations: { job: string; at: number; reason: string };
   settings: { key: string; value: string };
 }
 

@@ -114,46 +114,50 @@ export async function recount(tx: Tx, pool: string): Promise<number> {
     // Whoever changes a count takes this row first: wait for them, and let them wait for us.
     await tx.db.selectFrom("totals").select("pool").where("pool", "=", pool).forUpdate().execute();
   }
-  const actual = new Map<string, Delta>();
-  const add = (labelClass: string, tally: Tally | null, count: number): void => {
-    if (tally === null) return;
-    const delta = actual.get(labelClass) ?? none();
-    delta[tally] += count;
-    actual.set(labelClass, delta);
-  };
-  for (const table of ["jobs", "runners"] as const) {
-    const rows = await tx.db
-      .selectFrom(table)
-      .select((is) => ["label_class", "state", is.fn.countAll<number>().as("count")])
-      .where("pool", "=", pool)
-      .where("state", "not in", table === "jobs" ? ["started", "ended"] : ["gone"])
-      .groupBy(["label_class", "state"])
-      .execute();
-    for (const { label_class: labelClass, state, count } of rows) {
-      const tally =
-        table === "jobs" ? jobTally(state as JobState) : runnerTally(state as RunnerState);
-      add(labelClass, tally, count);
-    }
-  }
-  const kept = await tx.db.selectFrom("tallies").selectAll().where("pool", "=", pool).execute();
-  for (const row of kept) {
-    for (const tally of tallies) add(row.label_class, tally, -row[tally]);
-  }
-  let differing = 0;
-  for (const [labelClass, delta] of actual) {
-    if (tallies.every((tally) => delta[tally] === 0)) continue;
-    differing++;
+  const { rows } = await differences(tx.db, pool);
+  for (const { label_class: labelClass, ...delta } of rows) {
     for (const tally of tallies) tx.deltas.add(pool, labelClass, tally, delta[tally]);
   }
-  await mendTotal(tx, pool, kept);
-  return differing;
+  await mendTotal(tx.db, pool);
+  return rows.length;
+}
+
+/**
+ * What is counted less what is kept, only where they differ: the engine does the sums, for a pool
+ * may have a hundred thousand classes.
+ */
+function differences(db: Kysely<Tables>, pool: string) {
+  const states = (names: readonly string[]) =>
+    sql`case when state in (${sql.join(names)}) then 1 else 0 end`;
+  return sql<Delta & { label_class: string }>`
+    select label_class, sum(waiting) as waiting, sum(booting) as booting, sum(idle) as idle,
+      sum(busy) as busy, sum(ending) as ending
+    from (
+      select label_class, 1 as waiting, 0 as booting, 0 as idle, 0 as busy, 0 as ending
+        from jobs where pool = ${pool} and state = 'waiting'
+      union all
+      select label_class, 0, ${states(["claimed", "asked"])}, ${states(["up"])},
+        ${states(["started"])}, ${states(["ended"])}
+        from runners where pool = ${pool} and state <> 'gone'
+      union all
+      select label_class, -waiting, -booting, -idle, -busy, -ending
+        from tallies where pool = ${pool}
+    ) as counted
+    group by label_class
+    having sum(waiting) <> 0 or sum(booting) <> 0 or sum(idle) <> 0 or sum(busy) <> 0
+      or sum(ending) <> 0`.execute(db);
 }
 
 /** The total is the sum of the classes as they stand; the differences found are added with them. */
-async function mendTotal(tx: Tx, pool: string, kept: readonly Delta[]): Promise<void> {
-  const total = none();
-  for (const row of kept) for (const tally of tallies) total[tally] += row[tally];
-  await tx.db
+async function mendTotal(db: Kysely<Tables>, pool: string): Promise<void> {
+  const total = await db
+    .selectFrom("tallies")
+    .select((is) =>
+      tallies.map((tally) => is.fn.coalesce(is.fn.sum<number>(tally), sql<number>`0`).as(tally)),
+    )
+    .where("pool", "=", pool)
+    .executeTakeFirstOrThrow();
+  await db
     .insertInto("totals")
     .values({ pool, ...total })
     .onConflict((conflict) => conflict.column("pool").doUpdateSet(total))
