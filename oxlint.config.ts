@@ -123,6 +123,17 @@ export default defineConfig({
       files: ["src/cli/**", "src/fleet/clock.ts"],
       rules: { "no-restricted-properties": "off" },
     },
+    // Plain JavaScript has no types to be unsafe against.
+    {
+      files: ["**/*.js"],
+      rules: {
+        "typescript/no-unsafe-argument": "off",
+        "typescript/no-unsafe-assignment": "off",
+        "typescript/no-unsafe-call": "off",
+        "typescript/no-unsafe-member-access": "off",
+        "typescript/no-unsafe-return": "off",
+      },
+    },
     {
       files: ["**/*.test.ts"],
       rules: {

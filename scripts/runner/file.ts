@@ -164,7 +164,7 @@ function breakage(
   if (failed === 0 && ending.code !== 0) {
     return `exited with status ${ending.code}, though no test failed`;
   }
-  if (failed + others === 0) return "has no test";
+  if (failed + others === 0) return "has no test, or exited before one had ended";
   if (!reports.some((report) => report.kind === "end")) return "exited before its tests had ended";
   return null;
 }
