@@ -2,57 +2,26 @@ import { labelClass } from "../src/domain/matching.ts";
 import { free } from "../src/domain/money.ts";
 import type { JobSighting } from "../src/domain/job.ts";
 import type { Pool } from "../src/domain/pool.ts";
+import {
+  samplePool as domainPool,
+  sampleSighting as domainSighting,
+  sampleSize,
+} from "../src/domain/samples.ts";
 import type { Size } from "../src/domain/size.ts";
 import type { PlacedSighting } from "../src/store/jobs.ts";
 import type { Claim } from "../src/store/runners.ts";
 
-/* Whole values for tests, each field overridable. */
+/* Ordinary values for tests of the store and the fleet, of which a test changes what it is about. */
 
-export const size: Size = { cpu: 2, memoryMb: 4096, diskGb: 20, gpu: 0, architecture: "x64" };
+export const size: Size = sampleSize;
 
+/** A pool of provider `box` that any label class may ask for by no label at all. */
 export function samplePool(changes: Partial<Pool> = {}): Pool {
-  return {
-    name: "small",
-    forge: "acme",
-    provider: "box",
-    labels: [],
-    size,
-    maximum: null,
-    allow: [],
-    deny: [],
-    accept: ["trusted", "fork"],
-    max: 10,
-    min: 0,
-    warm: 0,
-    schedule: [],
-    image: null,
-    network: false,
-    bootDeadlineSeconds: 120,
-    idleSeconds: 60,
-    jobDeadlineSeconds: 3600,
-    ...changes,
-  };
+  return domainPool({ provider: "box", labels: [], idleSeconds: 60, ...changes });
 }
 
 export function sampleSighting(changes: Partial<JobSighting> = {}): JobSighting {
-  return {
-    forge: "acme",
-    externalId: "1",
-    attempt: 1,
-    state: "waiting",
-    outcome: null,
-    name: "test",
-    repository: "acme/rocket",
-    labels: ["linux"],
-    trust: "trusted",
-    url: null,
-    runner: null,
-    queuedAt: 1_800_000_000_000,
-    startedAt: null,
-    endedAt: null,
-    work: null,
-    ...changes,
-  };
+  return domainSighting({ queuedAt: 1_800_000_000_000, ...changes });
 }
 
 export function placed(
