@@ -1,0 +1,298 @@
+import { z } from "@hono/zod-openapi";
+import { factKinds } from "../domain/fact.ts";
+import { jobOutcomes, jobStates } from "../domain/job.ts";
+import { runnerStates } from "../domain/runner.ts";
+import { trustClasses } from "../domain/trust.ts";
+
+/*
+ * What the API says and takes, once: its documentation, the checks of what comes in, and the types
+ * of the views are all made from here.
+ */
+
+const time = z.number().int().openapi({ description: "Milliseconds since the Unix epoch" });
+const microUsd = z.number().int().openapi({ description: "Millionths of a US dollar" });
+
+export const SizeSchema = z
+  .object({
+    cpu: z.number(),
+    memoryMb: z.number(),
+    diskGb: z.number(),
+    gpu: z.number(),
+    architecture: z.enum(["x64", "arm64"]),
+  })
+  .openapi("Size");
+
+export const PriceSchema = z
+  .object({
+    microUsdPerHour: z.number(),
+    quantumSeconds: z.number().openapi({ description: "Billed in steps of so many seconds" }),
+    minimumSeconds: z.number().openapi({ description: "Never billed for less" }),
+  })
+  .openapi("Price");
+
+const sourceKinds = {
+  tree: z.object({
+    kind: z.literal("tree"),
+    sha256: z
+      .string()
+      .regex(/^[a-f0-9]{64}$/, "64 hexadecimal digits, as POST /v1/trees answered")
+      .openapi({ description: "The digest that POST /v1/trees answered" }),
+    commit: z.string().max(100).nullable().default(null),
+  }),
+  git: z.object({
+    kind: z.literal("git"),
+    url: z.string().min(1).max(2000),
+    revision: z.string().min(1).max(300),
+  }),
+  none: z.object({ kind: z.literal("none") }),
+};
+export const SourceSchema = z
+  .discriminatedUnion("kind", [sourceKinds.tree, sourceKinds.git, sourceKinds.none])
+  .openapi("Source");
+
+export const SubmissionSchema = z
+  .strictObject({
+    name: z.string().min(1).max(200).nullable().default(null),
+    repository: z
+      .string()
+      .max(2000)
+      .default("")
+      .openapi({ description: "What people see: a URL, or a path's last part" }),
+    source: SourceSchema.default({ kind: "none" }),
+    command: z
+      .array(z.string().max(131_072))
+      .max(10_000)
+      .default([])
+      .openapi({ description: "The program and its arguments; no shell reads them" }),
+    target: z
+      .string()
+      .min(1)
+      .max(300)
+      .nullable()
+      .default(null)
+      .openapi({ description: "Instead of a command: run by mk, make or npm" }),
+    labels: z.array(z.string().min(1).max(256)).max(100).default([]),
+    pool: z.string().min(1).max(100).nullable().default(null),
+    trust: z.enum(trustClasses).default("trusted"),
+    environment: z.record(z.string().min(1).max(200), z.string().max(131_072)).default({}),
+    timeoutSeconds: z.number().int().min(1).max(604_800).nullable().default(null),
+    artifacts: z.array(z.string().min(1).max(1000)).max(100).default([]),
+  })
+  .openapi("Submission");
+
+export const WorkSchema = z
+  .object({
+    source: SourceSchema,
+    command: z.array(z.string()),
+    environmentNames: z
+      .array(z.string())
+      .openapi({ description: "The values are not shown: they may be secrets" }),
+    timeoutSeconds: z.number(),
+    artifacts: z.array(z.string()),
+  })
+  .openapi("Work");
+
+export const JobSchema = z
+  .object({
+    id: z.string(),
+    forge: z.string(),
+    externalId: z.string(),
+    attempt: z.number().int(),
+    name: z.string(),
+    repository: z.string(),
+    labels: z.array(z.string()),
+    trust: z.enum(trustClasses),
+    pool: z.string().nullable(),
+    size: SizeSchema.nullable(),
+    state: z.enum(jobStates),
+    outcome: z.enum(jobOutcomes).nullable(),
+    exitCode: z.number().int().nullable(),
+    reason: z.string(),
+    machine: z.string().nullable(),
+    costMicroUsd: microUsd
+      .nullable()
+      .openapi({ description: "What its machine has cost so far; null: it had none of ours" }),
+    url: z.string().nullable(),
+    queuedAt: time,
+    seenAt: time,
+    startedAt: time.nullable(),
+    endedAt: time.nullable(),
+    work: WorkSchema.nullable().openapi({ description: "What to run, for native jobs only" }),
+  })
+  .openapi("Job");
+
+export const RunnerSchema = z
+  .object({
+    name: z.string(),
+    pool: z.string(),
+    forge: z.string(),
+    labels: z.array(z.string()),
+    state: z.enum(runnerStates),
+    reason: z.string(),
+    job: z.string().nullable(),
+    claimedAt: time,
+    upAt: time.nullable(),
+    startedAt: time.nullable(),
+    endedAt: time.nullable(),
+    goneAt: time.nullable(),
+  })
+  .openapi("Runner");
+
+export const MachineSchema = z
+  .object({
+    name: z.string(),
+    pool: z.string(),
+    provider: z.string(),
+    size: SizeSchema,
+    price: PriceSchema,
+    state: z.enum(runnerStates),
+    reason: z.string(),
+    job: z.string().nullable(),
+    claimedAt: time,
+    askedAt: time.nullable(),
+    upAt: time.nullable(),
+    startedAt: time.nullable(),
+    endedAt: time.nullable(),
+    goneAt: time.nullable(),
+    tries: z.number().int().openapi({ description: "Failed calls in the present state" }),
+    costMicroUsd: microUsd.openapi({ description: "So far; final once the machine is gone" }),
+  })
+  .openapi("Machine");
+
+export const FactSchema = z
+  .object({
+    id: z.number().int(),
+    at: time,
+    subjectKind: z.enum(["job", "runner", "pool", "provider"]),
+    subject: z.string(),
+    kind: z.enum(factKinds),
+    reason: z.string(),
+  })
+  .openapi("Fact");
+
+export const LogFrameSchema = z
+  .object({
+    seq: z.number().int(),
+    at: time,
+    stream: z.enum(["stdout", "stderr", "mayfly"]),
+    text: z.string().optional(),
+    base64: z.string().optional().openapi({
+      description: "Instead of `text`, where the bytes are not UTF-8 by themselves",
+    }),
+  })
+  .openapi("LogFrame");
+
+export const ArtifactSchema = z
+  .object({ path: z.string(), size: z.number().int(), sha256: z.string(), at: time })
+  .openapi("Artifact");
+
+const CountsSchema = z
+  .object({
+    waiting: z.number().int(),
+    booting: z.number().int(),
+    idle: z.number().int(),
+    busy: z.number().int(),
+    ending: z.number().int(),
+  })
+  .openapi("Counts");
+
+const BackOffSchema = z
+  .object({ until: time, failures: z.number().int(), reason: z.string() })
+  .openapi("BackOff");
+
+const PlanActionSchema = z
+  .object({
+    kind: z.enum(["claim", "retire", "hold"]),
+    labels: z
+      .array(z.string())
+      .nullable()
+      .openapi({ description: "Null: every class of the pool" }),
+    count: z.number().int(),
+    until: time.nullable(),
+    reason: z.string(),
+  })
+  .openapi("PlanAction");
+
+export const PoolSchema = z
+  .object({
+    name: z.string(),
+    forge: z.string(),
+    provider: z.string(),
+    labels: z.array(z.string()),
+    size: SizeSchema,
+    maximum: SizeSchema.nullable(),
+    accept: z.array(z.enum(trustClasses)),
+    image: z.string().nullable(),
+    network: z.boolean(),
+    max: z.number().int(),
+    min: z.number().int(),
+    warm: z.number().int().openapi({ description: "As the schedule has it now" }),
+    counts: CountsSchema,
+    plan: z
+      .object({ at: time, actions: z.array(PlanActionSchema) })
+      .nullable()
+      .openapi({ description: "The last plan made here; null: none yet, or another replica's" }),
+  })
+  .openapi("Pool");
+
+export const ProviderSchema = z
+  .object({
+    name: z.string(),
+    architectures: z.array(z.string()),
+    maximum: SizeSchema,
+    accepts: z.array(z.enum(trustClasses)),
+    labels: z.array(z.string()),
+    backOff: BackOffSchema.nullable(),
+    listedAt: time.nullable(),
+    checks: z
+      .array(
+        z.object({
+          name: z.string(),
+          ok: z.boolean(),
+          detail: z.string(),
+          mend: z.string().nullable(),
+        }),
+      )
+      .openapi({ description: "What it needs, as checked within the last minute" }),
+  })
+  .openapi("Provider");
+
+export const WhySchema = z
+  .object({
+    id: z.string(),
+    kind: z.enum(["job", "machine"]),
+    state: z.string(),
+    summary: z.string().openapi({ description: "The answer, in one sentence" }),
+    because: z
+      .array(z.object({ at: time.nullable(), text: z.string() }))
+      .openapi({ description: "What led there, oldest first" }),
+    advice: z.string().nullable().openapi({ description: "What to do, if anything" }),
+  })
+  .openapi("Why");
+
+export const ReceivedSchema = z
+  .object({
+    jobs: z.array(z.string()).openapi({ description: "Ids of the jobs that are new or changed" }),
+    repeated: z.boolean(),
+    note: z.string().openapi({ description: "Why nothing came of it, when `jobs` is empty" }),
+  })
+  .openapi("Received");
+
+export const TreeSchema = z.object({ sha256: z.string(), bytes: z.number().int() }).openapi("Tree");
+
+export const CancelSchema = z
+  .strictObject({ reason: z.string().min(1).max(300).default("cancelled through the API") })
+  .openapi("Cancel");
+
+export const ProblemSchema = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.number().int(),
+    code: z.string(),
+    detail: z.string(),
+    where: z.string().optional().openapi({ description: "The field or header at fault" }),
+    hint: z.string().optional().openapi({ description: "What to do next" }),
+    reference: z.string().optional().openapi({ description: "Found beside the error in the log" }),
+  })
+  .openapi("Problem");
