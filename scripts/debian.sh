@@ -11,9 +11,10 @@ apt() {
 
 # Prints those of the given packages that are not installed, on one line.
 missing_packages() {
+  there=$(dpkg-query -W -f ' ${Package}:${db:Status-Status} ' "$@" 2>/dev/null)
   for package in "$@"; do
-    case $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) in
-    installed) ;;
+    case $there in
+    *" $package:installed "*) ;;
     *) printf '%s ' "$package" ;;
     esac
   done
@@ -27,31 +28,29 @@ available_packages() {
 }
 
 # `debian_packages WHAT_NEEDS_THEM PACKAGE...`: installs what is missing, as root on Debian or
-# Ubuntu; says what is missing otherwise. False when something is still missing.
-# MAYFLY_NO_INSTALL=1 installs nothing.
+# Ubuntu; says what is missing otherwise. MAYFLY_NO_INSTALL=1 installs nothing. False when it tried
+# to install and could not.
 debian_packages() {
   need=$1
   shift
-  command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 || return 1
+  command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1 || return 0
   missing=$(missing_packages "$@")
   [ -n "$missing" ] || return 0
   if [ "$(id -u)" -ne 0 ] || [ -n "${MAYFLY_NO_INSTALL:-}" ]; then
     say "$need would need: sudo apt-get install --no-install-recommends $missing"
-    return 1
+    return 0
   fi
   say "installing Debian packages for $need (MAYFLY_NO_INSTALL=1 does without): $missing"
   apt update || say "apt-get update failed; going on with the lists that are there"
   # Word splitting is meant, here and below: these are lists of package names.
   available=$(available_packages $missing)
-  [ -n "$available" ] || return 1
   # Debian's PostgreSQL makes a cluster and starts it when installed; nobody asked us for that.
   case " $available" in
   *" postgresql "*) without_a_cluster ;;
   esac
-  apt install --yes --no-install-recommends $available || return 1
+  [ -z "$available" ] || apt install --yes --no-install-recommends $available || return 1
   missing=$(missing_packages "$@")
-  [ -z "$missing" ] || say "this system has no package of the name: $missing"
-  [ -z "$missing" ]
+  [ -z "$missing" ] || say "going on without what this system does not have: $missing"
 }
 
 without_a_cluster() {
