@@ -33,7 +33,7 @@ export interface Surroundings {
 }
 
 /** Reads a configuration file, or takes every default for null. Throws `ConfigError`. */
-export function loadConfig(file: string | null, surroundings: Surroundings): Promise<Config> {
+export async function loadConfig(file: string | null, surroundings: Surroundings): Promise<Config> {
   return parseConfig(file === null ? "" : readConfigFile(file), file, surroundings);
 }
 

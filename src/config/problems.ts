@@ -67,13 +67,8 @@ const nameAdvice =
 
 function words(issue: Issue, found: unknown, example: string | null): string {
   switch (issue.code) {
-    case "invalid_type": {
-      const wanted = `must be ${typeWords[issue.expected] ?? issue.expected}`;
-      const such = example === null ? "" : ` such as ${quote(example)}`;
-      return found === undefined
-        ? `is missing; it ${wanted}${such}`
-        : `${wanted}${such}, not ${typeOf(found)}`;
-    }
+    case "invalid_type":
+      return typeMistake(issue.expected, found, example);
     case "invalid_value":
       return `must be ${issue.values.map((value) => quote(String(value))).join(" or ")}`;
     case "too_small":
@@ -93,6 +88,16 @@ function words(issue: Issue, found: unknown, example: string | null): string {
     default:
       return issue.message;
   }
+}
+
+function typeMistake(expected: string, found: unknown, example: string | null): string {
+  const such = example === null ? "" : ` such as ${quote(example)}`;
+  const wanted = `must be ${typeWords[expected] ?? expected}${such}`;
+  if (found === undefined) return `is missing; it ${wanted}`;
+  // What is no whole number is a number all the same.
+  return typeof found === "number" && expected !== "string"
+    ? wanted
+    : `${wanted}, not ${typeOf(found)}`;
 }
 
 function typeOf(value: unknown): string {
@@ -124,7 +129,7 @@ function keysAt(schema: z.ZodType, path: Path): string[] {
 function exampleAt(schema: z.ZodType, path: Path): string | null {
   for (const layer of schemasAt(schema, path)) {
     const [example] = layer.meta()?.examples ?? [];
-    if (example !== undefined) return String(example);
+    if (typeof example === "string") return example;
   }
   return null;
 }

@@ -1,7 +1,7 @@
 import { listed, nearest, quote } from "../domain/words.ts";
 import type { Part } from "./config.ts";
 import type { Fault } from "./document.ts";
-import type { ConfigFile, Kind, Kinds } from "./schema.ts";
+import type { ConfigFile, Kind, Kinds, PoolFile } from "./schema.ts";
 
 /*
  * Pools name a forge and a provider: one that the file configures, or a kind by itself, which then
@@ -67,9 +67,7 @@ export async function resolveParts(
   kinds: Kinds,
   detect: () => Promise<DefaultProvider>,
 ): Promise<Parts> {
-  const pools = Object.values(
-    file.pools ?? { default: {} as { forge?: string; provider?: string } },
-  );
+  const pools: readonly PoolFile[] = Object.values(file.pools ?? { default: {} });
   const forges = configured(file.forges);
   const providers = configured(file.providers);
   const forge = forges[0]?.name ?? "native";

@@ -51,7 +51,8 @@ function fromFile(name: string, { folder, warn }: SecretSources): string {
     }
     text = readFileSync(path, "utf8").replace(/\r?\n$/, "");
   } catch (error) {
-    throw new Error(`${path} cannot be read: ${reason(error)}; write the secret there, alone`);
+    const message = `${path} cannot be read: ${reason(error)}; write the secret there, alone`;
+    throw new Error(message, { cause: error });
   }
   if (text === "") throw new Error(`${path} is empty; write the secret there, alone`);
   return text;

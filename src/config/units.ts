@@ -118,11 +118,11 @@ function written<T extends object | number>(
   return z
     .string()
     .max(200)
+    .meta({ examples })
     .transform((text, context): T => {
       const value = parse(text);
       if (typeof value !== "string") return value;
       context.addIssue({ code: "custom", message: value });
       return z.NEVER;
-    })
-    .meta({ examples });
+    });
 }

@@ -48,6 +48,7 @@ export class Secret {
 /** The schema of a setting that is a secret, also for the options of forges and providers. */
 export const secret = z
   .string()
+  .meta({ examples: ["file:secret", "env:NAME"] })
   .transform((text, context): Secret => {
     const [, kind, name] = /^(file|env):(.+)$/s.exec(text) ?? [];
     if (kind === "env" && name !== undefined && /^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) {
@@ -57,8 +58,7 @@ export const secret = z
     // The text itself may be the secret: it is not repeated.
     context.addIssue({ code: "custom", message: inlineAdvice });
     return z.NEVER;
-  })
-  .meta({ examples: ["file:secret", "env:NAME"] });
+  });
 
 const inlineAdvice =
   "a secret is never written here; put it in a file and write file:PATH, or env:NAME for a variable";
