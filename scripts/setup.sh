@@ -23,7 +23,7 @@ is_installed() { cmp -s -- "$root/package-lock.json" "$installed"; }
 # Lets one set-up of this checkout in at a time. The kernel lets go of a flock however its holder
 # ends; npm inherits it, so that an npm whose shell was killed is still waited for.
 take_turn() {
-  mkdir -p -- "$root/.setup" 2>/dev/null ||
+  mkdir -p -- "$root/.setup" 2>/dev/null && (: >>"$root/.setup/flock") 2>/dev/null ||
     fail "cannot write to $root. Let its owner run 'sh scripts/setup.sh' there once."
   if command -v flock >/dev/null 2>&1; then
     exec 9>"$root/.setup/flock" || exit 1
@@ -58,7 +58,7 @@ install_packages() {
   cp -- "$root/package-lock.json" "$root/.setup/package-lock.json" || exit 1
   (cd -- "$root" &&
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
-      --include=dev --include=optional) </dev/null >&2 ||
+      --include=dev --include=optional) </dev/null >/dev/null ||
     fail "npm could not install them (its reason is above). Mend that, then run the same again."
   # A Node for another C library (Alpine's) installs but cannot start.
   "$root/node_modules/.bin/node" -v >/dev/null 2>&1 || rm -f -- "$root/node_modules/.bin/node"
