@@ -48,6 +48,7 @@ export function benchFleet(
         work: none,
         source: none,
         append: none,
+        orders: none,
         keepArtifact: none,
         finish: none,
       },

@@ -124,6 +124,12 @@ export interface GuestDesk {
   source(session: string): Promise<Readable>;
   /** Appends output; `cancel` tells the guest to end its command. */
   append(session: string, frames: readonly LogFrame[]): Promise<{ readonly cancel: string | null }>;
+  /** The same word on cancelling, as soon as there is one; null when `waitMs` pass without. */
+  orders(
+    session: string,
+    waitMs: number,
+    signal: AbortSignal,
+  ): Promise<{ readonly cancel: string | null }>;
   keepArtifact(session: string, path: string, body: Readable): Promise<Artifact>;
   /** The command is over: the job ends, and the machine is no longer wanted. */
   finish(session: string, end: GuestEnd): Promise<void>;

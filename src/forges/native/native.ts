@@ -1,0 +1,121 @@
+import { createHash } from "node:crypto";
+import { MayflyError } from "../../domain/errors.ts";
+import type { JobSighting } from "../../domain/job.ts";
+import type { Program } from "../../domain/program.ts";
+import { native } from "../../domain/label-rules.ts";
+import type { Runner } from "../../domain/runner.ts";
+import type { Forge, ForgeEvents, ForgeRequest, MintContext, Registration } from "../forge.ts";
+import { checkSignature } from "./signature.ts";
+import { parseEvent, toSighting } from "./submission.ts";
+
+/** What the store knows of guests: a native forge has no server to ask. */
+export interface Ledger {
+  /** Runners of this forge whose guests hold a session. */
+  guests(forge: string): Promise<readonly string[]>;
+  /** Takes claim and session from a runner, unless it has a job that is not over. */
+  remove(runner: string): Promise<"gone" | "busy">;
+}
+
+/** What a guest needs to begin; `src/guest` makes the program of it. */
+export interface GuestBirth {
+  readonly managerUrl: string;
+  readonly claim: string;
+  readonly jobSeconds: number;
+  readonly lifeSeconds: number;
+}
+
+export interface NativeForgeParts {
+  readonly name: string;
+  /** What signs events; null: there are none, and jobs come by the API and the command line. */
+  readonly secret: string | null;
+  readonly ledger: Ledger;
+  readonly guestProgram: (birth: GuestBirth) => Program;
+  /** A name that no job had before. */
+  readonly newId: () => string;
+  readonly now: () => number;
+}
+
+/** As long as the fleet keeps a warm machine waiting at most; its life adds the longest job. */
+const idleSecondsMax = 24 * 3600;
+/** To boot, and to end and report a job that took all of its time. */
+const spareSeconds = 600;
+
+/** Repositories without a forge: jobs are submitted, and the store itself is the truth. */
+export class NativeForge implements Forge {
+  readonly name: string;
+  readonly #parts: NativeForgeParts;
+
+  constructor(parts: NativeForgeParts) {
+    this.name = parts.name;
+    this.#parts = parts;
+  }
+
+  match(asked: readonly string[], offered: readonly string[]): boolean {
+    return native(asked, offered);
+  }
+
+  verify(request: ForgeRequest): ForgeEvents {
+    const { secret } = this.#parts;
+    if (secret === null) {
+      throw new MayflyError("unauthenticated", `forge ${this.name} takes no events`, {
+        hint: "Give it a `secret` to sign them with, or submit by POST /v1/jobs.",
+      });
+    }
+    checkSignature(request, secret);
+    const delivery = this.#delivery(request);
+    const submissions = parseEvent(request.body);
+    const sightings = submissions.map((submission, index): JobSighting => {
+      const at = this.#parts.now();
+      try {
+        const externalId = this.#externalId(delivery, index);
+        return toSighting(submission, { forge: this.name, externalId, at });
+      } catch (error) {
+        if (!(error instanceof MayflyError) || submissions.length === 1) throw error;
+        const where = `jobs[${index}].${error.where ?? ""}`.replace(/\.$/, "");
+        const more = error.hint === undefined ? {} : { hint: error.hint };
+        throw new MayflyError(error.code, error.message, { where, ...more });
+      }
+    });
+    return { delivery, sightings, note: sightings.length === 0 ? "there are no jobs in it" : "" };
+  }
+
+  poll(): Promise<readonly JobSighting[]> {
+    return Promise.resolve([]);
+  }
+
+  mint(_runner: Runner, context: MintContext): Promise<Program> {
+    const { managerUrl, claimToken, jobDeadlineSeconds, idleSeconds } = context;
+    return Promise.resolve(
+      this.#parts.guestProgram({
+        managerUrl,
+        claim: claimToken,
+        jobSeconds: jobDeadlineSeconds,
+        lifeSeconds: Math.max(idleSeconds, idleSecondsMax) + jobDeadlineSeconds + spareSeconds,
+      }),
+    );
+  }
+
+  async registrations(): Promise<readonly Registration[]> {
+    const names = await this.#parts.ledger.guests(this.name);
+    return names.map((name) => ({ name, id: name, online: true }));
+  }
+
+  remove(name: string): Promise<"gone" | "busy"> {
+    return this.#parts.ledger.remove(name);
+  }
+
+  #delivery({ headers }: ForgeRequest): string | null {
+    const delivery = headers["x-mayfly-delivery"];
+    if (delivery === undefined) return null;
+    if (/^[\x21-\x7e]{1,200}$/.test(delivery)) return delivery;
+    throw new MayflyError("invalid", "it must be 1 to 200 visible ASCII characters", {
+      where: "X-Mayfly-Delivery",
+    });
+  }
+
+  /** The same delivery gives its jobs the same names, even when it is long forgotten. */
+  #externalId(delivery: string | null, index: number): string {
+    if (delivery === null) return this.#parts.newId();
+    return createHash("sha256").update(`${delivery}\n${index}`).digest("hex").slice(0, 20);
+  }
+}
