@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { request } from "./load.ts";
 
 export const secret = "a-secret-of-the-bench";
@@ -39,7 +40,7 @@ export async function startServer(
     [join(import.meta.dirname, script), folder, secret, ...words],
     { stdio: ["ignore", "pipe", "inherit", "ipc"] },
   );
-  const [line] = (await once(server.stdout, "data")) as [Buffer];
+  const [line] = (await once(server.stdout as Readable, "data")) as [Buffer];
   const stop = async (): Promise<void> => {
     const ended = once(server, "exit");
     server.kill("SIGTERM");

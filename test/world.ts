@@ -175,24 +175,10 @@ export class World {
 
   /** A manager over the same store, forge and provider: the first, or the next after a crash. */
   async startFleet(): Promise<void> {
-    const { pools = [samplePool()], timing, log = silentLog } = this.#options;
-    let seed = 1;
-    this.fleet = createFleet({
-      store: this.store,
-      clock: this.clock,
-      chance: () => (seed = (seed * 16807) % 2147483647) / 2147483647,
-      log,
-      observer: silentObserver,
-      forges: new Map([[this.forge.name, this.forge]]),
-      providers: new Map([[this.provider.name, this.provider]]),
-      pools,
-      installation: "mf",
-      replica: `replica-${++this.#replicas}`,
-      claimToken: (name) => `claim-${name}`,
-      publicUrl: () => "http://manager",
-      desks: () => ({ native: unused(), guests: unused(), prune: async () => {} }),
-      ...(timing === undefined ? {} : { timing }),
-    });
+    const { pools = [samplePool()], timing = {}, log = silentLog } = this.#options;
+    const { store, clock, forge, provider } = this;
+    const replica = `replica-${++this.#replicas}`;
+    this.fleet = fleetOver({ store, clock, forge, provider, pools, timing, log, replica });
     await this.fleet.start();
   }
 
@@ -226,6 +212,37 @@ export class World {
       guest.exit(0);
     });
   }
+}
+
+/** The real fleet over one forge and one provider. */
+export function fleetOver(parts: {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly forge: FakeForge;
+  readonly provider: FakeProvider;
+  readonly pools: readonly Pool[];
+  readonly timing: Partial<Timing>;
+  readonly replica: string;
+  readonly log?: Log;
+}): Fleet {
+  const { store, clock, forge, provider, pools, timing, replica, log = silentLog } = parts;
+  let seed = Number.parseInt(replica.slice(-1), 36) + 1;
+  return createFleet({
+    store,
+    clock,
+    chance: () => (seed = (seed * 16807) % 2147483647) / 2147483647,
+    log,
+    observer: silentObserver,
+    forges: new Map([[forge.name, forge]]),
+    providers: new Map([[provider.name, provider]]),
+    pools,
+    installation: "mf",
+    replica,
+    claimToken: (name) => `claim-${name}`,
+    publicUrl: () => "http://manager",
+    desks: () => ({ native: unused(), guests: unused(), prune: async () => {} }),
+    timing,
+  });
 }
 
 function unused(): never {

@@ -168,12 +168,12 @@ export class Reconciler {
     if (room <= 0) return;
     // Those in flight are still due: look past them.
     const due = await dueRunners(store.db, this.pool.name, clock.now(), inFlightMax);
-    const waits: { name: string; until: number }[] = [];
+    const waits: { runner: Runner; until: number }[] = [];
     for (const runner of due) {
       if (this.#inFlight.has(runner.name) || this.#inFlight.size >= inFlightMax) continue;
       const step = nextStep(runner, this.#parts.isConfigured ? this.pool : null, clock.now());
       if (step.do === "wait") {
-        if (step.until !== null) waits.push({ name: runner.name, until: step.until });
+        if (step.until !== null) waits.push({ runner, until: step.until });
       } else if (step.do === "create") {
         this.#start(runner, () => this.#create(runner, lease, signal));
       } else if (step.do === "end") {
@@ -185,7 +185,7 @@ export class Reconciler {
     if (waits.length === 0) return;
     await store.write(async (tx) => {
       await checkLease(tx, lease);
-      for (const { name, until } of waits) await postponeRunner(tx, name, until, null);
+      for (const { runner, until } of waits) await postponeRunner(tx, runner, until, null);
     });
   }
 
@@ -339,6 +339,6 @@ export class Reconciler {
 
   #retryLater(tx: Tx, runner: Runner, failure: string | null): Promise<void> {
     const delay = failure === null ? 1000 : retryDelayMs(runner.tries, this.#parts.chance());
-    return postponeRunner(tx, runner.name, tx.now + delay, failure);
+    return postponeRunner(tx, runner, tx.now + delay, failure);
   }
 }

@@ -21,6 +21,13 @@ export async function takeLease(
   ttlMs: number,
 ): Promise<Lease | null> {
   const now = await leaseNow(tx);
+  const present = await tx.db
+    .selectFrom("leases")
+    .select(["holder", "expires_at"])
+    .where("resource", "=", resource)
+    .executeTakeFirst();
+  // Looked at before it is locked: those who wait for a lease must not disturb its holder.
+  if (present !== undefined && present.holder !== holder && present.expires_at > now) return null;
   const row = await tx.db
     .insertInto("leases")
     .values({ resource, holder, fence: 1, expires_at: now + ttlMs })

@@ -121,23 +121,28 @@ export function endRunner(tx: Tx, name: string, reason: string): Promise<boolean
   return moveRunner(tx, name, "ended", { reason });
 }
 
-/** Notes a failed call: looked at again at `dueAt`, one more try counted, and the fact why. */
+/**
+ * Lets a runner wait until `dueAt`, counting one more try when a call failed. `runner` is as it was
+ * when that was decided: when it has moved on meanwhile, its new state has a time of its own.
+ */
 export async function postponeRunner(
   tx: Tx,
-  name: string,
+  runner: Pick<Runner, "name" | "state">,
   dueAt: number,
   failure: string | null,
 ): Promise<void> {
-  await tx.db
+  const { numUpdatedRows } = await tx.db
     .updateTable("runners")
     .set((is) =>
       failure === null ? { due_at: dueAt } : { due_at: dueAt, tries: is("tries", "+", 1) },
     )
-    .where("name", "=", name)
-    .where("state", "!=", "gone")
-    .execute();
-  if (failure === null) return;
-  await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "failed", reason: failure }]);
+    .where("name", "=", runner.name)
+    .where("state", "=", runner.state)
+    .executeTakeFirst();
+  if (failure === null || numUpdatedRows === 0n) return;
+  await addFacts(tx, [
+    { subjectKind: "runner", subject: runner.name, kind: "failed", reason: failure },
+  ]);
 }
 
 /** The runner as this transaction sees it, locked against the other replicas. */

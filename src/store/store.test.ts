@@ -224,7 +224,8 @@ onBothEngines("the store", (under) => {
     await claim(store, ["m-small-a"]);
     const due = async () => (await dueRunners(store.db, "small", clock.at, 10)).map((r) => r.name);
     assert.deepEqual(await due(), ["m-small-a"]);
-    await store.write((tx) => postponeRunner(tx, "m-small-a", clock.at + 5000, "no answer"));
+    const claimed = { name: "m-small-a", state: "claimed" as const };
+    await store.write((tx) => postponeRunner(tx, claimed, clock.at + 5000, "no answer"));
     assert.deepEqual(await due(), []);
     assert.equal(await nextDue(store.db, "small", clock.at), clock.at + 5000);
     clock.advance(5000);
@@ -234,6 +235,18 @@ onBothEngines("the store", (under) => {
       (await history(store.db, "m-small-a")).map(({ reason }) => reason),
       ["1 job waiting", "no answer"],
     );
+  });
+
+  test("a runner that moved on is not put off by what was decided before", async () => {
+    const clock = new HandClock();
+    const store = await under.open(clock);
+    await claim(store, ["m-small-a"]);
+    const asClaimed = { name: "m-small-a", state: "claimed" as const };
+    await store.write((tx) => moveRunner(tx, "m-small-a", "ended", { reason: "r" }));
+    await store.write((tx) => postponeRunner(tx, asClaimed, clock.at + 3_600_000, "too late"));
+    const runner = await findRunner(store.db, "m-small-a");
+    assert.equal(runner?.dueAt, clock.at);
+    assert.equal(runner.tries, 0);
   });
 
   test("a lease has one holder; a new holder's fence refuses the old one's writes", async () => {

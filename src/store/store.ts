@@ -29,8 +29,16 @@ type Unit = {
   readonly reject: (error: unknown) => void;
 };
 
+interface Committed {
+  readonly done: { readonly unit: Unit; readonly value: unknown }[];
+  readonly topics: ReadonlySet<string>;
+}
+
 /** Units committed together at most: bounds what one slow commit delays. */
 const groupMax = 200;
+/** Units under way at once on a server: some of its connections stay free for reading. */
+const apartMax = 6;
+const deadlockTriesMax = 5;
 /** Units waiting at most; beyond, writers are told to come back. */
 const queueMax = 20_000;
 const channel = "mayfly";
@@ -40,9 +48,9 @@ export type StoreAddress =
   | { readonly engine: "postgres"; readonly url: string };
 
 /**
- * Where everything lives. Writes go through `write`, which commits what arrives together in one
- * transaction (a commit costs a disk flush, so this is what makes bursts cheap) and wakes listeners
- * after it. Reads use `db` directly.
+ * Where everything lives. Writes go through `write` and wake listeners after their commit. On SQLite
+ * what arrives together is committed together (a commit costs a disk flush, so this is what makes
+ * bursts cheap); a PostgreSQL server does the same for concurrent transactions. Reads use `db`.
  */
 export class Store {
   readonly db: Database;
@@ -125,58 +133,91 @@ export class Store {
     // Let everything that arrives in this turn of the loop join the first group.
     await new Promise((resolve) => setImmediate(resolve));
     while (this.#queue.length > 0) {
-      const firstAlone = this.#queue.slice(0, groupMax).findIndex(({ alone }) => alone);
-      const size = firstAlone === -1 ? groupMax : Math.max(1, firstAlone);
-      await this.#commit(this.#queue.splice(0, size));
+      if (this.engine === "postgres") {
+        const units = this.#queue.splice(0, apartMax);
+        await Promise.all(units.map((unit) => this.#commitApart(unit)));
+      } else {
+        await this.#commitTogether(this.#queue.splice(0, this.#groupSize()));
+      }
     }
     this.#draining = undefined;
   }
 
-  async #commit(units: readonly Unit[]): Promise<void> {
-    const done: { unit: Unit; value: unknown }[] = [];
-    const topics = new Set<string>();
+  #groupSize(): number {
+    const firstAlone = this.#queue.slice(0, groupMax).findIndex(({ alone }) => alone);
+    return firstAlone === -1 ? groupMax : Math.max(1, firstAlone);
+  }
+
+  /**
+   * A server flushes concurrent commits together by itself, and a group would hold the locks of all
+   * its units at once: two replicas would wait for each other. One that the server gave up to end a
+   * deadlock has done nothing, and is tried again.
+   */
+  async #commitApart(unit: Unit): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return this.#settle(await this.#transact([unit]));
+      } catch (error) {
+        if (tries < deadlockTriesMax && isDeadlock(error)) continue;
+        return unit.reject(error);
+      }
+    }
+  }
+
+  async #commitTogether(units: readonly Unit[]): Promise<void> {
     try {
-      await this.db.transaction().execute(async (db) => {
-        const deltas = new Deltas();
-        const now = this.#now();
-        for (const unit of units) {
-          const own = { deltas: new Deltas(), topics: new Set<string>() };
-          const tx: Tx = {
-            db,
-            now,
-            engine: this.engine,
-            deltas: own.deltas,
-            wake: (topic) => own.topics.add(topic),
-          };
-          const alone = units.length === 1;
-          if (!alone) await sql`savepoint unit`.execute(db);
-          try {
-            const value = await unit.work(tx);
-            if (!alone) await sql`release savepoint unit`.execute(db);
-            done.push({ unit, value });
-            deltas.merge(own.deltas);
-            for (const topic of own.topics) topics.add(topic);
-          } catch (error) {
-            if (alone) throw error;
-            await sql`rollback to savepoint unit`.execute(db);
-            unit.reject(error);
-          }
-        }
-        await flushDeltas(db, deltas, now);
-        if (this.engine === "postgres") await notify(db, topics);
-      });
+      this.#settle(await this.#transact(units));
     } catch (error) {
       // Nothing of the group is on disk; those already refused one by one stay refused.
       for (const unit of units) unit.reject(error);
-      return;
     }
+  }
+
+  #settle({ done, topics }: Committed): void {
     for (const { unit, value } of done) unit.resolve(value as never);
     for (const topic of topics) this.#tell(topic);
+  }
+
+  /** Several units in one transaction, each undone alone when it throws. */
+  async #transact(units: readonly Unit[]): Promise<Committed> {
+    const done: Committed["done"] = [];
+    const topics = new Set<string>();
+    await this.db.transaction().execute(async (db) => {
+      const deltas = new Deltas();
+      const now = this.#now();
+      for (const unit of units) {
+        const own = { deltas: new Deltas(), topics: new Set<string>() };
+        const wake = (topic: string): unknown => own.topics.add(topic);
+        const tx: Tx = { db, now, engine: this.engine, deltas: own.deltas, wake };
+        const alone = units.length === 1;
+        if (!alone) await sql`savepoint unit`.execute(db);
+        try {
+          const value = await unit.work(tx);
+          if (!alone) await sql`release savepoint unit`.execute(db);
+          done.push({ unit, value });
+          deltas.merge(own.deltas);
+          for (const topic of own.topics) topics.add(topic);
+        } catch (error) {
+          if (alone) throw error;
+          await sql`rollback to savepoint unit`.execute(db);
+          unit.reject(error);
+        }
+      }
+      await flushDeltas(db, deltas, now);
+      if (this.engine === "postgres") await notify(db, topics);
+    });
+    return { done, topics };
   }
 
   #tell(topic: string): void {
     this.#events.emit("wake", topic);
   }
+}
+
+/** PostgreSQL's `deadlock_detected` and `serialization_failure`. */
+function isDeadlock(error: unknown): boolean {
+  const code = (error as { code?: unknown } | null)?.code;
+  return code === "40P01" || code === "40001";
 }
 
 /** PostgreSQL limits a payload to 8000 bytes; topics beyond that wait for the tick. */
