@@ -4,9 +4,14 @@ container_packages="podman runc netavark aardvark-dns iptables mmdebstrap uidmap
   fuse-overlayfs git perl"
 test_packages="postgresql chromium fonts-dejavu-core"
 
+# What it prints is shown only when it fails.
 apt() {
+  mkdir -p -- "$root/.setup"
+  apt_log=$root/.setup/apt.log
   DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" \
-    </dev/null >&2
+    </dev/null >"$apt_log" 2>&1 && return
+  tail -n 20 "$apt_log" >&2
+  return 1
 }
 
 # Prints those of the given packages that are not installed, on one line.

@@ -41,7 +41,7 @@ export function describeRun(results: readonly FileResult[], durationMs: number):
 }
 
 /** The closing line, for people and for programs. */
-export function summary(results: readonly FileResult[]): string {
+function summary(results: readonly FileResult[]): string {
   const count = (of: (result: FileResult) => number): number =>
     results.reduce((sum, result) => sum + of(result), 0);
   return (
