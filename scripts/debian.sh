@@ -46,7 +46,7 @@ debian_packages() {
     return 0
   fi
   say "installing Debian packages for $need (MAYFLY_NO_INSTALL=1 does without): $missing"
-  apt update || say "apt-get update failed; going on with the lists that are there"
+  apt update && lists=new || lists=old
   # Word splitting is meant, here and below: these are lists of package names.
   available=$(available_packages $missing)
   # Debian's PostgreSQL makes a cluster and starts it when installed; nobody asked us for that.
@@ -55,7 +55,9 @@ debian_packages() {
   esac
   [ -z "$available" ] || apt install --yes --no-install-recommends $available || return 1
   missing=$(missing_packages "$@")
-  [ -z "$missing" ] || say "going on without what this system does not have: $missing"
+  [ -n "$missing" ] || return 0
+  say "going on without what this system does not have: $missing"
+  [ "$lists" = new ]
 }
 
 without_a_cluster() {
