@@ -15,8 +15,8 @@ export function signedEvents(count: number, prefix: string): Buffer[] {
   return Array.from({ length: count }, (_, i) => {
     const body = JSON.stringify({
       name: "test",
-      repository: "https://git.example.org/acme/rocket.git",
-      revision: "main",
+      repository: "rocket",
+      source: { kind: "git", url: "https://git.example.org/acme/rocket.git", revision: "main" },
       command: ["make", "test"],
       labels: [],
     });
@@ -40,7 +40,12 @@ export async function startServer(
     [join(import.meta.dirname, script), folder, secret, ...words],
     { stdio: ["ignore", "pipe", "inherit", "ipc"] },
   );
-  const [line] = (await once(server.stdout as Readable, "data")) as [Buffer];
+  const died = once(server, "exit").then(([code]) => {
+    throw new Error(`${script} ended with status ${String(code)}`);
+  });
+  const told = once(server.stdout as Readable, "data") as Promise<[Buffer]>;
+  const [line] = await Promise.race([told, died]);
+  died.catch(() => {});
   const stop = async (): Promise<void> => {
     const ended = once(server, "exit");
     server.kill("SIGTERM");

@@ -11,7 +11,7 @@ export const latency: Bench = {
   name: "latency",
   about: `${events} signed events at ${perSecond} a second, each durable before its answer`,
   run: async () => {
-    const { port, server, stop } = await startServer("mayfly-server.ts");
+    const { port, server, stop } = await startServer("mayfly-server.ts", String(2 * events));
     try {
       await load(port, signedEvents(300, "warm"), { connections: 8, perSecond });
       await load(port, signedEvents(events, "event"), { connections: 8, perSecond });

@@ -98,6 +98,7 @@ export function sqliteDialect(folder: string | null): SqliteDialect {
       pragma synchronous = full;
       pragma busy_timeout = 5000;
       pragma cache_size = -16000;
+      pragma wal_autocheckpoint = 4000;
       pragma journal_size_limit = 67108864;
     `);
     return new EmbeddedDialect({ database: new NodeSqlite(db, release) });

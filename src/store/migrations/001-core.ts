@@ -18,8 +18,7 @@ export async function up(db: Kysely<unknown>, engine: Engine): Promise<void> {
       runner text, url text, work text, queued_at bigint not null, seen_at bigint not null,
       started_at bigint, ended_at bigint, exit_code integer)`,
     sql`create index jobs_by_pool on jobs (pool, state, label_class, queued_at)`,
-    sql`create index jobs_by_forge on jobs (forge, state, queued_at)`,
-    sql`create index jobs_by_runner on jobs (runner)`,
+    sql`create index jobs_by_runner on jobs (runner) where runner is not null`,
     sql`create index jobs_by_age on jobs (queued_at)`,
     sql`create index jobs_by_state on jobs (state, queued_at)`,
     sql`create index jobs_by_end on jobs (ended_at)`,
@@ -34,7 +33,6 @@ export async function up(db: Kysely<unknown>, engine: Engine): Promise<void> {
     sql`create index runners_due on runners (pool, due_at)`,
     sql`create index runners_by_state on runners (pool, state, label_class)`,
     sql`create index runners_by_provider on runners (provider, state)`,
-    sql`create index runners_by_forge on runners (forge, state)`,
     sql`create index runners_by_age on runners (claimed_at)`,
 
     sql`create table facts (
