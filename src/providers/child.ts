@@ -3,7 +3,7 @@ import { ProviderError } from "../domain/errors.ts";
 import { clip } from "../domain/words.ts";
 
 export interface Finished {
-  /** 128 and the signal's number are not made up here: a child that a signal ended has null. */
+  /** Null when a signal ended it. */
   readonly code: number | null;
   readonly stdout: string;
   readonly stderr: string;
@@ -17,8 +17,6 @@ export interface ChildOptions {
   readonly mend: string;
   /** Called with each whole line of stderr. */
   readonly onLine?: (line: string) => void;
-  /** Told when the child is really over, which is later than the call when that was aborted. */
-  readonly onOver?: () => void;
 }
 
 const outputBytesMax = 16 * 1024 * 1024;
@@ -26,65 +24,73 @@ const outputBytesMax = 16 * 1024 * 1024;
 const patienceMs = 10_000;
 
 /**
- * Runs a tool to its end and gives what it wrote. Aborting asks it to end (SIGTERM, then SIGKILL)
- * and throws `unreachable` at once, since it may have done its work by then; so does output beyond
- * 16 MiB. A tool that is not there is `invalid`. It runs in a session of its own, so that a Ctrl-C
- * at our terminal does not tear it from its work.
+ * Runs a tool to its end and gives what it wrote. Aborting asks the tool to end (SIGTERM, then
+ * SIGKILL) and throws `unreachable` once it has, since it may have done its work by then; so does
+ * output beyond 16 MiB. A tool that is not there is `invalid`. It runs in a session of its own, so
+ * that a Ctrl-C at our terminal does not tear it from its work.
  */
 export function runTool(
   tool: string,
   args: readonly string[],
-  options: ChildOptions,
+  { signal, environment, mend, onLine }: ChildOptions,
 ): Promise<Finished> {
-  const { signal } = options;
   return new Promise((resolve, reject) => {
-    const fail = (why: string): void => reject(new ProviderError("unreachable", why));
-    if (signal.aborted) {
-      options.onOver?.();
-      return fail(`${tool} was not run: the call was given up`);
-    }
+    if (signal.aborted) return reject(new ProviderError("unreachable", `${tool} was not run`));
     const child = spawn(tool, args, {
-      env: options.environment,
+      env: environment,
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });
+    let stopped: string | null = null;
     let kill: NodeJS.Timeout | undefined;
     const stop = (why: string): void => {
+      if (stopped !== null) return;
+      stopped = why;
       child.kill("SIGTERM");
-      kill ??= setTimeout(() => child.kill("SIGKILL"), patienceMs);
-      fail(why);
+      kill = setTimeout(() => child.kill("SIGKILL"), patienceMs);
     };
-    const aborted = (): void => stop(`${tool} was interrupted; it may have done its work`);
+    const aborted = (): void => stop("was interrupted; it may have done its work");
     signal.addEventListener("abort", aborted, { once: true });
-    const collect = (stream: NodeJS.ReadableStream, onLine?: (line: string) => void) => {
-      const text = { whole: "", line: "" };
-      stream.setEncoding("utf8").on("data", (chunk: string) => {
-        if (text.whole.length + chunk.length > outputBytesMax) stop(`${tool} wrote too much`);
-        else text.whole += chunk;
-        if (onLine === undefined) return;
-        const lines = (text.line + chunk).split("\n");
-        text.line = clip(lines.pop() ?? "", 4_096);
-        for (const line of lines) onLine(line);
-      });
-      return text;
-    };
-    const stdout = collect(child.stdout);
-    const stderr = collect(child.stderr, options.onLine);
+    const tooMuch = (): void => stop("wrote more than 16 MiB");
+    const stdout = collect(child.stdout, tooMuch);
+    const stderr = collect(child.stderr, tooMuch, onLine);
     const over = (): void => {
       clearTimeout(kill);
       signal.removeEventListener("abort", aborted);
-      options.onOver?.();
     };
     child.on("error", (error: NodeJS.ErrnoException) => {
       over();
-      if (error.code !== "ENOENT") return fail(`${tool} cannot be run: ${error.message}`);
-      reject(new ProviderError("invalid", `${tool} is not installed: ${options.mend}`));
+      const missing = error.code === "ENOENT";
+      const why = missing ? `is not installed: ${mend}` : `cannot be run: ${error.message}`;
+      reject(new ProviderError(missing ? "invalid" : "unreachable", `${tool} ${why}`));
     });
     child.on("close", (code) => {
       over();
-      resolve({ code, stdout: stdout.whole, stderr: stderr.whole });
+      if (stopped !== null) reject(new ProviderError("unreachable", `${tool} ${stopped}`));
+      else resolve({ code, stdout: stdout.join(""), stderr: stderr.join("") });
     });
   });
+}
+
+/** Gathers what a child writes, up to a bound. */
+function collect(
+  stream: NodeJS.ReadableStream,
+  tooMuch: () => void,
+  onLine?: (line: string) => void,
+): string[] {
+  const chunks: string[] = [];
+  let length = 0;
+  let line = "";
+  stream.setEncoding("utf8").on("data", (chunk: string) => {
+    length += chunk.length;
+    if (length > outputBytesMax) return tooMuch();
+    chunks.push(chunk);
+    if (onLine === undefined) return;
+    const lines = (line + chunk).split("\n");
+    line = clip(lines.pop() ?? "", 4_096);
+    lines.forEach(onLine);
+  });
+  return chunks;
 }
 
 /** The last line a tool wrote on stderr that says something, for an error's message. */

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { chown, mkdir, open } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { ProviderError } from "../domain/errors.ts";
@@ -74,6 +75,11 @@ export function place(program: Program, places: Places): Placed {
     command: [replaced(first), ...rest.map(replaced)],
     environment: Object.fromEntries(environment),
   };
+}
+
+/** Tells one program from another of the same machine. */
+export function digestOf(program: Program): string {
+  return createHash("sha256").update(JSON.stringify(program)).digest("hex");
 }
 
 /**

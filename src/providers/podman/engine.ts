@@ -1,0 +1,68 @@
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { runTool, type Finished } from "../child.ts";
+
+export const podmanMend =
+  "install it: apt-get install podman runc uidmap netavark aardvark-dns iptables slirp4netns";
+
+export interface Settings {
+  readonly runtime: string;
+  readonly cgroupManager: string;
+}
+
+/**
+ * A `containers.conf` that is read instead of the user's, so that nothing of theirs (volumes, their
+ * environment, entries of /etc/hosts) gets into a machine, and theirs stays untouched.
+ */
+export function containersConf({ runtime, cgroupManager }: Settings): string {
+  return `# Written by Mayfly at each start.
+[containers]
+base_hosts_file = "none"
+http_proxy = false
+[engine]
+runtime = "${runtime}"
+cgroup_manager = "${cgroupManager}"
+events_logger = "none"
+`;
+}
+
+/** Runs podman with a configuration of our own. */
+export class Podman {
+  readonly conf: string;
+
+  constructor(conf: string) {
+    this.conf = conf;
+  }
+
+  /** Writes the configuration into `folder` and gives the podman that uses it. */
+  static async configured(folder: string, name: string, settings: Settings): Promise<Podman> {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const conf = join(folder, name);
+    await writeFile(conf, containersConf(settings), { mode: 0o600 });
+    return new Podman(conf);
+  }
+
+  /** One call. Whatever its exit status; throws only as `runTool` does. */
+  run(
+    args: readonly string[],
+    signal: AbortSignal,
+    onLine?: (line: string) => void,
+  ): Promise<Finished> {
+    const environment = { ...toolEnvironment(), CONTAINERS_CONF: this.conf };
+    const listen = onLine === undefined ? {} : { onLine };
+    return runTool("podman", args, { signal, environment, mend: podmanMend, ...listen });
+  }
+}
+
+/** What podman and its friends need of our environment: where things are, and nothing secret. */
+export function toolEnvironment(): NodeJS.ProcessEnv {
+  const kept = ["HOME", "USER", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE"];
+  const proxies = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"];
+  const prefixes = /^(XDG_|CONTAINERS_STORAGE_CONF$|CONTAINERS_REGISTRIES_CONF$|SSL_CERT_)/;
+  const ours = Object.entries(process.env).filter(
+    ([name]) => kept.includes(name) || proxies.includes(name) || prefixes.test(name),
+  );
+  const path = process.env["PATH"] ?? "/usr/bin:/bin";
+  // A user's PATH lacks the places where Debian keeps runc, iptables and mkfs.
+  return { ...Object.fromEntries(ours), PATH: `${path}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8" };
+}

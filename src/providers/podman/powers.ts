@@ -1,0 +1,220 @@
+import { randomBytes } from "node:crypto";
+import { access, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { z } from "zod";
+import { ProviderError } from "../../domain/errors.ts";
+import { lastWords, runTool } from "../child.ts";
+import { wallArguments } from "./arguments.ts";
+import { Podman, toolEnvironment, type Settings } from "./engine.ts";
+
+const powersSchema = z.object({
+  rootless: z.boolean(),
+  runtime: z.string(),
+  cgroupManager: z.string(),
+  /** Root of a machine is another user on this host. */
+  userNamespace: z.boolean(),
+  /** Memory, processes and processor time are really limited. */
+  limits: z.boolean(),
+  /** The store can limit a machine's disk. */
+  quota: z.boolean(),
+  /** The store's driver, and where it is. */
+  driver: z.string(),
+  graphRoot: z.string(),
+  /** The highest of these limits that we may set. */
+  nofile: z.number(),
+  nproc: z.number(),
+});
+
+/** What podman on this host can really do, as found by trying. */
+export type Powers = z.infer<typeof powersSchema>;
+
+const infoSchema = z.object({
+  host: z.object({ security: z.object({ rootless: z.boolean() }) }),
+  store: z.object({ graphDriverName: z.string(), graphRoot: z.string() }),
+});
+
+const image = "localhost/mayfly-probe:1";
+const size = { cpu: 1, memoryMb: 64, diskGb: 1 };
+/** In a POSIX shell's own words, since the image holds nothing but the host's /usr, lent. */
+const script = `
+read inside outside count </proc/self/uid_map; echo "root $outside"
+for file in memory.max memory/memory.limit_in_bytes; do
+  [ -r /sys/fs/cgroup/$file ] && read value </sys/fs/cgroup/$file && echo "memory $value"
+done
+for file in pids.max pids/pids.max; do
+  [ -r /sys/fs/cgroup/$file ] && read value </sys/fs/cgroup/$file && echo "pids $value"
+done
+echo works`;
+
+/**
+ * Finds the runtime and cgroup manager that work on this host, and how strong a machine's walls can
+ * be, by starting containers; kept in `folder` until the next boot or another podman. Throws
+ * `invalid` with podman's own words when no container starts at all.
+ */
+export async function findPowers(folder: string, signal: AbortSignal): Promise<Powers> {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(120_000)]);
+  const kept = join(folder, "powers.json");
+  const key = await identity(within);
+  const known = await readFile(kept, "utf8").catch(() => "null");
+  const parsed = z.object({ key: z.literal(key), powers: powersSchema }).safeParse(asJson(known));
+  if (parsed.success) return parsed.data.powers;
+  const powers = await probe(folder, within);
+  await writeFile(kept, JSON.stringify({ key, powers }, null, 2));
+  return powers;
+}
+
+async function identity(signal: AbortSignal): Promise<string> {
+  const podman = new Podman("/dev/null");
+  const { stdout } = await podman.run(["--version"], signal);
+  const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
+  return [stdout.trim(), boot.trim(), process.getuid?.(), ...(await runtimes())].join(" ");
+}
+
+async function probe(folder: string, signal: AbortSignal): Promise<Powers> {
+  const choices = await settingsHere();
+  const [first] = choices;
+  if (first === undefined) {
+    throw new ProviderError("invalid", "neither runc nor crun is installed: apt-get install runc");
+  }
+  const scratch = join(folder, `probe-${randomBytes(4).toString("hex")}`);
+  const podmanFor = (settings: Settings) =>
+    Podman.configured(scratch, `${settings.runtime}-${settings.cgroupManager}`, settings);
+  try {
+    const base = await podmanFor(first);
+    const { rootless, ...store } = await storeOf(base, signal);
+    await makeImage(base, scratch, signal);
+    const hard = await hardLimits();
+    let best: Powers | null = null;
+    let failure = "";
+    for (const level of levels(rootless)) {
+      for (const settings of choices) {
+        const asked = { ...store, rootless, ...hard, ...settings, ...level, quota: false };
+        const found = await attempt(await podmanFor(settings), asked, signal);
+        if (typeof found === "string") failure ||= found;
+        else if (best === null || strength(found) > strength(best)) best = found;
+        if (best !== null && strength(best) === 3) break;
+      }
+      if (best !== null && strength(best) === 3) break;
+    }
+    if (best === null) throw new ProviderError("invalid", `podman starts no container: ${failure}`);
+    const limited = await attempt(await podmanFor(best), { ...best, quota: true }, signal);
+    return { ...best, quota: typeof limited !== "string" };
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
+
+const strength = ({ userNamespace, limits }: Powers): number =>
+  (userNamespace ? 2 : 0) + (limits ? 1 : 0);
+
+/** From strong to weak. A rootless podman always has a user namespace. */
+function levels(rootless: boolean): Pick<Powers, "userNamespace" | "limits">[] {
+  const both = [true, false].map((limits) => ({ userNamespace: true, limits }));
+  return rootless ? both : [...both, ...both.map((level) => ({ ...level, userNamespace: false }))];
+}
+
+/** Starts one container as asked. What it really had, or podman's words when it failed. */
+async function attempt(
+  podman: Podman,
+  asked: Powers,
+  signal: AbortSignal,
+): Promise<Powers | string> {
+  const name = `mayfly-probe-${randomBytes(6).toString("hex")}`;
+  const lent: string[] = [];
+  for (const path of ["/usr", "/bin", "/lib", "/lib64"]) {
+    if (await isFolder(path)) lent.push(`--volume=${path}:${path}:ro`);
+  }
+  const walls = wallArguments(size, name, asked);
+  const options = ["--rm", "--pull=never", "--network=none", "--entrypoint=", `--name=${name}`];
+  const command = [image, "/bin/sh", "-c", script];
+  const { code, stdout, stderr } = await podman.run(
+    ["run", ...options, "--timeout=30", ...walls, ...lent, ...command],
+    signal,
+  );
+  if (code !== 0 || !stdout.includes("works")) return lastWords(stderr);
+  const outside = /^root (\d+)$/m.exec(stdout)?.[1];
+  const memory = /^memory (\d+)$/m.exec(stdout)?.[1];
+  const limits = memory === String(size.memoryMb * 2 ** 20) && /^pids 512$/m.test(stdout);
+  return { ...asked, userNamespace: outside !== undefined && outside !== "0", limits };
+}
+
+/** An image of empty folders into which the host's programs are lent. */
+async function makeImage(podman: Podman, scratch: string, signal: AbortSignal): Promise<void> {
+  const root = join(scratch, "root");
+  for (const folder of ["usr", "proc", "sys", "dev", "run", "etc", "tmp"]) {
+    await mkdir(join(root, folder), { recursive: true });
+  }
+  for (const name of ["bin", "lib", "lib64"]) {
+    const target = await readlink(`/${name}`).catch(() => null);
+    if (target !== null) await symlink(target, join(root, name));
+    else if (await isFolder(`/${name}`)) await mkdir(join(root, name));
+  }
+  const archive = join(scratch, "root.tar");
+  const plain = ["--owner=0", "--group=0", "--mode=go-w"];
+  await runTool("tar", [...plain, "-C", root, "-cf", archive, "."], {
+    signal,
+    environment: toolEnvironment(),
+    mend: "install it: apt-get install tar",
+  });
+  const { code, stderr } = await podman.run(["import", "--quiet", archive, image], signal);
+  if (code !== 0) throw new ProviderError("invalid", `podman's store: ${lastWords(stderr)}`);
+}
+
+async function storeOf(podman: Podman, signal: AbortSignal) {
+  const { stdout, stderr } = await podman.run(["info", "--format=json"], signal);
+  const info = infoSchema.safeParse(asJson(stdout));
+  if (!info.success) throw new ProviderError("invalid", `podman: ${lastWords(stderr)}`);
+  const { graphDriverName: driver, graphRoot } = info.data.store;
+  return { driver, graphRoot, rootless: info.data.host.security.rootless };
+}
+
+async function settingsHere(): Promise<Settings[]> {
+  const managers = (await exists("/run/systemd/system")) ? ["systemd", "cgroupfs"] : ["cgroupfs"];
+  const found = await runtimes();
+  return managers.flatMap((cgroupManager) => found.map((runtime) => ({ runtime, cgroupManager })));
+}
+
+/** The runtimes installed here, the faster one first. */
+async function runtimes(): Promise<string[]> {
+  const folders = (toolEnvironment()["PATH"] ?? "").split(delimiter);
+  const found: string[] = [];
+  for (const runtime of ["crun", "runc"]) {
+    for (const folder of folders) {
+      if (!(await exists(join(folder, runtime)))) continue;
+      found.push(runtime);
+      break;
+    }
+  }
+  return found;
+}
+
+/** Our own hard limits: without CAP_SYS_RESOURCE a container may not have more. */
+async function hardLimits(): Promise<Pick<Powers, "nofile" | "nproc">> {
+  const text = await readFile("/proc/self/limits", "utf8").catch(() => "");
+  const limit = (label: string, most: number): number => {
+    const hard = new RegExp(`^${label} +\\S+ +(\\d+) `, "m").exec(text)?.[1];
+    return Math.min(most, hard === undefined ? most : Number(hard));
+  };
+  // podman 4.3 lowers its own limit of processes to 32768 and then cannot give more.
+  return { nofile: limit("Max open files", 1_048_576), nproc: limit("Max processes", 16_384) };
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return (await readlink(path).catch(() => null)) === null && (await exists(path));
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** What the text says, or null when it is no JSON. */
+export function asJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
