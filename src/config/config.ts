@@ -1,6 +1,6 @@
 import type { Pool } from "../domain/pool.ts";
 import type { Secret } from "../domain/secret.ts";
-import type { Listen } from "./units.ts";
+import type { Listen } from "./text.ts";
 
 /** A forge or provider as configured: its name, its kind, and the kind's own options. */
 export interface Part {

@@ -80,7 +80,7 @@ export async function resolveParts(
     forges: [...forges, ...implied(named("forge", forge), forges, kinds.forges)],
     providers: [...providers, ...implied(named("provider", provider), providers, kinds.providers)],
     defaults: { forge, provider },
-    warnings: detected?.warning == null ? [] : [detected.warning],
+    warnings: [detected?.warning ?? []].flat(),
   };
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { parseDays, parseDuration, parseHours, parseListen } from "./units.ts";
+import { parseDays, parseDuration, parseHours, parseListen } from "./text.ts";
 
 test("durations", () => {
   const cases: Record<string, number | null> = {
