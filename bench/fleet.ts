@@ -13,7 +13,7 @@ import type { Store } from "../src/store/store.ts";
 const quietForge: Forge = {
   name: "acme",
   match: () => true,
-  verify: () => ({ delivery: null, sightings: [], note: "" }),
+  verify: () => ({ sightings: [], note: "" }),
   poll: async () => [],
   mint: async () => ({ files: [], command: ["true"], environment: {}, deadlineSeconds: 7200 }),
   registrations: async () => [],

@@ -58,18 +58,13 @@ export interface Intake {
    */
   receive(forge: string, request: ForgeRequest): Promise<Received>;
   /** The same for what a poll or a submission shows. */
-  record(sightings: readonly JobSighting[], delivery?: Delivery): Promise<Received>;
-}
-
-export interface Delivery {
-  readonly forge: string;
-  readonly id: string;
+  record(sightings: readonly JobSighting[]): Promise<Received>;
 }
 
 export interface Received {
   /** Ids of the jobs that are new or changed. */
   readonly jobs: readonly string[];
-  /** True when this delivery had been taken before. */
+  /** True when it told nothing new, as a delivery made twice does. */
   readonly repeated: boolean;
   readonly note: string;
 }

@@ -3,15 +3,13 @@ import { jobId, type JobSighting } from "../domain/job.ts";
 import { labelClass, place } from "../domain/matching.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Forge, ForgeRequest } from "../forges/forge.ts";
-import { newDeliveries } from "../store/deliveries.ts";
 import { recordSightings, type PlacedSighting } from "../store/jobs.ts";
 import type { Store } from "../store/store.ts";
-import type { Delivery, Intake, Received } from "./api.ts";
+import type { Intake, Received } from "./api.ts";
 import { Batch } from "./batch.ts";
 
 interface Item {
   readonly placed: readonly PlacedSighting[];
-  readonly delivery: Delivery | null;
   readonly note: string;
 }
 
@@ -39,16 +37,15 @@ export class FleetIntake implements Intake {
     const events = forge.verify(request);
     return this.#batch.add({
       placed: this.#place(forge, events.sightings),
-      delivery: events.delivery === null ? null : { forge: forgeName, id: events.delivery },
       note: events.note,
     });
   }
 
-  async record(sightings: readonly JobSighting[], delivery?: Delivery): Promise<Received> {
+  async record(sightings: readonly JobSighting[]): Promise<Received> {
     const placed = sightings.flatMap((sighting) =>
       this.#place(this.#forge(sighting.forge), [sighting]),
     );
-    return this.#batch.add({ placed, delivery: delivery ?? null, note: "" });
+    return this.#batch.add({ placed, note: "" });
   }
 
   #place(forge: Forge, sightings: readonly JobSighting[]): PlacedSighting[] {
@@ -78,23 +75,16 @@ export class FleetIntake implements Intake {
   }
 }
 
+/** A job's identity makes a repeated event harmless; no list of deliveries has to be kept. */
 function storeItems(store: Store, items: readonly Item[]): Promise<readonly Received[]> {
   return store.write(async (tx) => {
-    const isNew = await newDeliveries(
-      tx,
-      items.flatMap(({ delivery }) => delivery ?? []),
-    );
-    const fresh = new Set(items.filter(({ delivery }) => delivery === null || isNew(delivery)));
-    const changed = new Set(
-      await recordSightings(
-        tx,
-        [...fresh].flatMap(({ placed }) => placed),
-      ),
-    );
+    const placed = items.flatMap((item) => item.placed);
+    const changed = new Set(await recordSightings(tx, placed));
     return items.map((item) => {
-      const repeated = !fresh.has(item);
-      const jobs = item.placed.map(idOf).filter((id) => !repeated && changed.has(id));
-      return { jobs, repeated, note: repeated ? "this delivery was already taken" : item.note };
+      // Told twice in one batch, it is news to the first.
+      const jobs = item.placed.map(idOf).filter((id) => changed.delete(id));
+      const repeated = jobs.length === 0 && item.placed.length > 0;
+      return { jobs, repeated, note: repeated ? "nothing new" : item.note };
     });
   });
 }

@@ -10,8 +10,6 @@ export interface ForgeRequest {
 }
 
 export interface ForgeEvents {
-  /** The forge's own id of this delivery, for de-duplication. Null: it has none. */
-  readonly delivery: string | null;
   readonly sightings: readonly JobSighting[];
   /** Why nothing came of it, when `sightings` is empty. */
   readonly note: string;
@@ -38,7 +36,10 @@ export interface Forge {
   readonly name: string;
   /** The forge's own rule: may a runner that offers `offered` take a job that asks for `asked`? */
   match(asked: readonly string[], offered: readonly string[]): boolean;
-  /** Authenticates and parses an event. Throws `unauthenticated` or `invalid`. */
+  /**
+   * Authenticates and parses an event. Throws `unauthenticated` or `invalid`. The same event again
+   * gives the same sightings, so that a repetition changes nothing.
+   */
   verify(request: ForgeRequest): ForgeEvents;
   /** What waits and runs now, by asking. The truth; events are hints. */
   poll(signal: AbortSignal): Promise<readonly JobSighting[]>;

@@ -40,37 +40,18 @@ export async function recordSightings(
 }
 
 async function recordSome(tx: Tx, placed: readonly PlacedSighting[]): Promise<string[]> {
-  const ids = placed.map(({ sighting: s }) => jobId(s.forge, s.externalId, s.attempt));
-  const known = await knownJobs(tx, ids);
-  const fresh = new Map<string, { job: Job; size: Size | null }>();
-  const moved = new Map<string, Job>();
-
-  for (const [index, item] of placed.entries()) {
-    const id = ids[index] as string;
-    const before = moved.get(id) ?? fresh.get(id)?.job ?? known.get(id);
-    const step = advanceJob(before, item.sighting);
-    if (!step.changed) continue;
-    const job: Job =
-      before === undefined ? newJob(id, item, tx.now) : { ...before, ...step.changes };
-    if (known.has(id)) moved.set(id, job);
-    else fresh.set(id, { job, size: item.size });
+  const byId = new Map<string, PlacedSighting[]>();
+  for (const item of placed) {
+    const { forge, externalId, attempt } = item.sighting;
+    const id = jobId(forge, externalId, attempt);
+    const told = byId.get(id);
+    if (told === undefined) byId.set(id, [item]);
+    else told.push(item);
   }
-
-  const inserted = await insertJobs(tx, fresh);
-  const facts: NewFact[] = [];
-  for (const job of inserted) {
-    if (job.pool !== null) tx.deltas.add(job.pool, job.labelClass, jobTally(job.state), 1);
-    const refused = job.outcome === "refused" || job.pool === null;
-    facts.push(fact(job, refused ? "refused" : "seen", `${seenAs(job)}; ${job.reason}`));
-  }
-  for (const [id, job] of moved) {
-    const before = known.get(id);
-    if (before === undefined || !(await updateJob(tx, before, job))) continue;
-    facts.push(fact(job, job.state === "ended" ? "ended" : "started", seenAs(job)));
-  }
-  await addFacts(tx, facts);
-
-  const changed = [...inserted, ...moved.values()];
+  // Most news is of jobs not yet known: they go in unasked, and only the rest is looked up.
+  const inserted = await insertJobs(tx, byId);
+  const moved = await advanceJobs(tx, byId, new Set(inserted.map(({ id }) => id)));
+  const changed = [...inserted, ...moved];
   for (const job of changed) {
     if (job.pool !== null) tx.wake(`pool/${job.pool}`);
     tx.wake(`job/${job.id}`);
@@ -79,26 +60,75 @@ async function recordSome(tx: Tx, placed: readonly PlacedSighting[]): Promise<st
   return changed.map((job) => job.id);
 }
 
+/** Another replica may insert the same job at the same time: only what we inserted counts. */
+async function insertJobs(
+  tx: Tx,
+  byId: ReadonlyMap<string, readonly PlacedSighting[]>,
+): Promise<readonly Job[]> {
+  const fresh = new Map<string, Job>();
+  const rows: JobsTable[] = [];
+  for (const [id, [first, ...later]] of byId) {
+    if (first === undefined) continue;
+    const seen = newJob(id, first, tx.now);
+    const job = advanced(seen, later) ?? seen;
+    fresh.set(id, job);
+    rows.push(toRow(job, first.size));
+  }
+  if (rows.length === 0) return [];
+  const taken = await tx.db
+    .insertInto("jobs")
+    .values(rows)
+    .onConflict((conflict) => conflict.column("id").doNothing())
+    .returning("id")
+    .execute();
+  const jobs = taken.flatMap(({ id }) => fresh.get(id) ?? []);
+  for (const job of jobs) {
+    if (job.pool !== null) tx.deltas.add(job.pool, job.labelClass, jobTally(job.state), 1);
+  }
+  await addFacts(
+    tx,
+    jobs.map((job) =>
+      fact(job, isRefused(job) ? "refused" : "seen", `${seenAs(job)}; ${job.reason}`),
+    ),
+  );
+  return jobs;
+}
+
+/** What is told of jobs that were there before. */
+async function advanceJobs(
+  tx: Tx,
+  byId: ReadonlyMap<string, readonly PlacedSighting[]>,
+  inserted: ReadonlySet<string>,
+): Promise<readonly Job[]> {
+  const older = [...byId.keys()].filter((id) => !inserted.has(id));
+  if (older.length === 0) return [];
+  const moved: Job[] = [];
+  for (const [id, before] of await knownJobs(tx, older)) {
+    const after = advanced(before, byId.get(id) ?? []);
+    if (after !== null && (await updateJob(tx, before, after))) moved.push(after);
+  }
+  await addFacts(
+    tx,
+    moved.map((job) => fact(job, job.state === "ended" ? "ended" : "started", seenAs(job))),
+  );
+  return moved;
+}
+
+/** The job after these sightings in their order; null when they tell nothing new. */
+function advanced(job: Job, told: readonly PlacedSighting[]): Job | null {
+  let after: Job | null = null;
+  for (const { sighting } of told) {
+    const step = advanceJob(after ?? job, sighting);
+    if (step.changed) after = { ...(after ?? job), ...step.changes };
+  }
+  return after;
+}
+
 async function knownJobs(tx: Tx, ids: readonly string[]): Promise<Map<string, Job>> {
   let query = tx.db.selectFrom("jobs").selectAll().where("id", "in", ids);
   if (tx.engine === "postgres") query = query.orderBy("id").forUpdate();
   const rows = await query.execute();
   return new Map(rows.map((row) => [row.id, toJob(row)]));
-}
-
-/** Another replica may insert the same job at the same time: only what we inserted counts. */
-async function insertJobs(
-  tx: Tx,
-  fresh: ReadonlyMap<string, { job: Job; size: Size | null }>,
-): Promise<Job[]> {
-  if (fresh.size === 0) return [];
-  const rows = await tx.db
-    .insertInto("jobs")
-    .values([...fresh.values()].map(({ job, size }) => toRow(job, size)))
-    .onConflict((conflict) => conflict.column("id").doNothing())
-    .returning("id")
-    .execute();
-  return rows.flatMap(({ id }) => fresh.get(id)?.job ?? []);
 }
 
 /**
@@ -204,6 +234,10 @@ function toRow(job: Job, size: Size | null): JobsTable {
     ended_at: job.endedAt,
     exit_code: job.exitCode,
   };
+}
+
+function isRefused(job: Job): boolean {
+  return job.outcome === "refused" || job.pool === null;
 }
 
 function seenAs(job: Job): string {

@@ -4,7 +4,6 @@ const dayMs = 24 * 3600 * 1000;
 
 /** How long what is over stays readable. */
 export const retentionMs = {
-  deliveries: 7 * dayMs,
   jobs: 90 * dayMs,
   runners: 90 * dayMs,
   logs: 30 * dayMs,
@@ -15,12 +14,6 @@ const atOnce = 500;
 
 /** Removes what is over and older than its retention, with its history and its log. */
 export async function prune(store: Store, now: number): Promise<void> {
-  await store.write(async ({ db }) => {
-    await db
-      .deleteFrom("deliveries")
-      .where("at", "<", now - retentionMs.deliveries)
-      .execute();
-  });
   while ((await pruneJobs(store, now)) === atOnce);
   while ((await pruneRunners(store, now)) === atOnce);
   while ((await pruneLogs(store, now)) === atOnce);

@@ -14,7 +14,6 @@ export interface Tables {
   facts: FactsTable;
   tallies: TalliesTable;
   totals: TotalsTable;
-  deliveries: { forge: string; delivery: string; at: number };
   leases: { resource: string; holder: string; fence: number; expires_at: number };
   back_offs: { subject: string; failures: number; until: number; reason: string };
   sightings: {

@@ -76,7 +76,7 @@ export class NativeForge implements Forge {
         throw new MayflyError(error.code, error.message, { where, ...more });
       }
     });
-    return { delivery, sightings, note: sightings.length === 0 ? "there are no jobs in it" : "" };
+    return { sightings, note: sightings.length === 0 ? "there are no jobs in it" : "" };
   }
 
   poll(): Promise<readonly JobSighting[]> {

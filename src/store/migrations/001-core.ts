@@ -52,10 +52,6 @@ export async function up(db: Kysely<unknown>, engine: Engine): Promise<void> {
       pool text primary key, waiting integer not null, booting integer not null,
       idle integer not null, busy integer not null, ending integer not null)`,
 
-    sql`create table deliveries (
-      forge text not null, delivery text not null, at bigint not null,
-      primary key (forge, delivery))`,
-    sql`create index deliveries_by_age on deliveries (at)`,
     sql`create table leases (
       resource text primary key, holder text not null, fence bigint not null,
       expires_at bigint not null)`,
