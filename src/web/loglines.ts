@@ -1,3 +1,4 @@
+import { StringDecoder } from "node:string_decoder";
 import type { LogFrame } from "../store/logs.ts";
 
 /** A line of a job's output; `isWhole` is false for one whose end has not come yet. */
@@ -14,7 +15,7 @@ export interface LogLine {
 const lineMax = 8_000;
 
 interface Pending {
-  readonly decoder: TextDecoder;
+  readonly decoder: StringDecoder;
   text: string;
   seq: number;
   at: number;
@@ -31,7 +32,7 @@ export class LineReader {
   /** The lines that this frame completes. */
   push(frame: LogFrame): LogLine[] {
     const pending = this.#of(frame);
-    const parts = pending.decoder.decode(frame.bytes, { stream: true }).split("\n");
+    const parts = pending.decoder.write(Buffer.from(frame.bytes)).split("\n");
     const lines: LogLine[] = [];
     for (const [index, part] of parts.entries()) {
       if (index > 0) {
@@ -65,7 +66,7 @@ export class LineReader {
   #of(frame: LogFrame): Pending {
     let pending = this.#pending.get(frame.stream);
     if (pending === undefined) {
-      pending = { decoder: new TextDecoder("utf-8"), text: "", seq: frame.seq, at: frame.at };
+      pending = { decoder: new StringDecoder("utf8"), text: "", seq: frame.seq, at: frame.at };
       this.#pending.set(frame.stream, pending);
     }
     return pending;

@@ -1,5 +1,5 @@
 import { readdir } from "node:fs/promises";
-import type { Counter, Histogram, Registry } from "prom-client";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Fact } from "../domain/fact.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
@@ -47,17 +47,17 @@ export class Metrics {
   readonly observer: Observer;
   #lastFact = 0;
 
-  private constructor(prom: typeof import("prom-client"), startedAt: number, version: string) {
-    const registers = [new prom.Registry()] as const;
-    const [registry] = registers;
+  constructor({ now, version }: { readonly now: () => number; readonly version: string }) {
+    const registry = new Registry();
+    const registers = [registry];
     this.#registry = registry;
     const stage = (name: Stage, help: string): Histogram<"pool"> =>
-      new prom.Histogram({
+      new Histogram({
         name: `mayfly_job_${name}_seconds`,
         help: `${help}, of the jobs that started`,
         labelNames: ["pool"],
         buckets,
-        registers: [...registers],
+        registers,
       });
     this.#stages = {
       queued_to_seen: stage("queued_to_seen", "From queued at the forge to known here"),
@@ -68,43 +68,30 @@ export class Metrics {
       asked_to_up: stage("asked_to_up", "From its machine asked for to up"),
       up_to_started: stage("up_to_started", "From its machine up to the job started"),
     };
-    this.#jobsEnded = new prom.Counter({
+    this.#jobsEnded = new Counter({
       name: "mayfly_jobs_ended_total",
       help: "Jobs that ended, by how",
       labelNames: ["pool", "outcome"],
-      registers: [...registers],
+      registers,
     });
-    this.#machinesGone = new prom.Counter({
+    this.#machinesGone = new Counter({
       name: "mayfly_machines_gone_total",
       help: "Machines that are gone, by what they were good for: a job, waiting idle, or nothing",
       labelNames: ["pool", "provider", "use"],
-      registers: [...registers],
+      registers,
     });
-    this.#providerFailures = new prom.Counter({
+    this.#providerFailures = new Counter({
       name: "mayfly_provider_failures_total",
       help: "Failed calls of this process to providers, by class",
       labelNames: ["provider", "call", "failure"],
-      registers: [...registers],
+      registers,
     });
     this.observer = {
       providerFailed: (provider, call, failure) =>
         this.#providerFailures.inc({ provider, call, failure }),
     };
-    this.#gauges = fleetGauges(prom, registry);
-    processMetrics(prom, registry, startedAt, version);
-  }
-
-  /** Loads the library, which nothing but a server needs. */
-  static async open(options: {
-    readonly now: () => number;
-    readonly version: string;
-  }): Promise<Metrics> {
-    const prom = await import("prom-client");
-    return new Metrics(
-      "default" in prom ? (prom.default as typeof prom) : prom,
-      options.now(),
-      options.version,
-    );
+    this.#gauges = fleetGauges(registry);
+    processMetrics(registry, now(), version);
   }
 
   get contentType(): string {
@@ -195,31 +182,28 @@ export class Metrics {
 }
 
 /** Read from the kept counts, so that a scrape costs the same however many jobs there are. */
-function fleetGauges(
-  prom: typeof import("prom-client"),
-  registry: Registry,
-): (fleet: Fleet) => Promise<void> {
+function fleetGauges(registry: Registry): (fleet: Fleet) => Promise<void> {
   const registers = [registry];
-  const machines = new prom.Gauge({
+  const machines = new Gauge({
     name: "mayfly_machines",
     help: "Machines alive, by state",
     labelNames: ["pool", "state"],
     registers,
   });
-  const waiting = new prom.Gauge({
+  const waiting = new Gauge({
     name: "mayfly_jobs_waiting",
     help: "Jobs that wait for a machine",
     labelNames: ["pool"],
     registers,
   });
-  const started = new prom.Gauge({ name: "mayfly_jobs_started", help: "Jobs that run", registers });
-  const max = new prom.Gauge({
+  const started = new Gauge({ name: "mayfly_jobs_started", help: "Jobs that run", registers });
+  const max = new Gauge({
     name: "mayfly_pool_max",
     help: "Machines a pool may have alive",
     labelNames: ["pool"],
     registers,
   });
-  const backedOff = new prom.Gauge({
+  const backedOff = new Gauge({
     name: "mayfly_provider_backed_off",
     help: "1 while nothing new is asked of the provider",
     labelNames: ["provider"],
@@ -249,14 +233,9 @@ function fleetGauges(
  * Of the process, by hand: the library's own set watches the event loop with a timer of 10 ms, which
  * an idle server would pay for all day.
  */
-function processMetrics(
-  prom: typeof import("prom-client"),
-  registry: Registry,
-  startedAt: number,
-  version: string,
-): void {
+function processMetrics(registry: Registry, startedAt: number, version: string): void {
   const gauge = (name: string, help: string, read: () => number | Promise<number>): void => {
-    new prom.Gauge({
+    new Gauge({
       name,
       help,
       registers: [registry],
@@ -265,7 +244,7 @@ function processMetrics(
       },
     });
   };
-  const cpu = new prom.Counter({
+  const cpu = new Counter({
     name: "process_cpu_seconds_total",
     help: "User and system time spent",
     registers: [registry],
@@ -279,7 +258,7 @@ function processMetrics(
   gauge("process_start_time_seconds", "When it started", () => startedAt / 1000);
   gauge("process_open_fds", "File descriptors open", openFiles);
   gauge("nodejs_heap_used_bytes", "Heap in use", () => process.memoryUsage().heapUsed);
-  new prom.Gauge({
+  new Gauge({
     name: "mayfly_info",
     help: "Which version this is",
     labelNames: ["version", "node"],

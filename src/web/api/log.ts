@@ -13,8 +13,10 @@ import type { Env, Web } from "../web.ts";
 import { jobOrThrow } from "./jobs.ts";
 import { answer, IdParam, newApi, refusals, type Api } from "./routes.ts";
 
-/** Frames read at once; a frame is at most some ten kilobytes. */
+/** Frames read at once; a frame has at most 64 kB. */
 const framesAtOnce = 100;
+/** A page ends after so many bytes, however many frames it may have. */
+const pageBytes = 2_000_000;
 /** A burst of output makes one reading. */
 const gatherMs = 50;
 
@@ -132,9 +134,25 @@ async function answerLog(web: Web, c: Context<Env>): Promise<Response> {
   if (query.format === "text" || (query.format === undefined && wantsText(c))) {
     return sendText(db, job.id, query.after, query.marks === true, c.req.method);
   }
-  const frames = await readLog(db, job.id, query.after, query.limit);
-  const next = frames.length < query.limit ? null : (frames.at(-1)?.seq ?? null);
+  const { frames, isLast } = await readPage(db, job.id, query.after, query.limit);
+  const next = isLast ? null : (frames.at(-1)?.seq ?? null);
   return c.json({ frames: frames.map(frameView), next });
+}
+
+async function readPage(
+  db: Database,
+  id: string,
+  after: number,
+  limit: number,
+): Promise<{ frames: LogFrame[]; isLast: boolean }> {
+  const page: LogFrame[] = [];
+  let bytes = 0;
+  for await (const frame of allFrames(db, id, after)) {
+    if (page.length >= limit || bytes >= pageBytes) return { frames: page, isLast: false };
+    page.push(frame);
+    bytes += frame.bytes.length;
+  }
+  return { frames: page, isLast: true };
 }
 
 function wantsText(c: Context<Env>): boolean {

@@ -1,0 +1,148 @@
+import { html } from "hono/html";
+import { counted } from "../../domain/words.ts";
+import { poolViews } from "../api/fleet.ts";
+import type { PoolView } from "../views.ts";
+import type { Web } from "../web.ts";
+import { relative, sizeText } from "../words.ts";
+import type { Page } from "./layout.ts";
+import { badge, emptyState, isolated, labelList, when, type Html } from "./parts.ts";
+
+/** Each pool with its limits, what waits and lives in it, and the last plan with its reasons. */
+export async function poolsPage(web: Web): Promise<Page> {
+  const now = web.now();
+  const pools = await poolViews(web);
+  const content = html`<div class="lead">
+      <h1>Pools</h1>
+    </div>
+    ${
+      pools.length === 0
+        ? emptyState(
+            "No pool is configured, so no job can run. The reference of every key:",
+            "mayfly config schema",
+          )
+        : ""
+    }
+    ${pools.map((pool) => poolCard(pool, now))}`;
+  return { title: "Pools", section: "/pools", live: "all", content };
+}
+
+function poolCard(pool: PoolView, now: number): Html {
+  const { counts } = pool;
+  const alive = counts.booting + counts.idle + counts.busy + counts.ending;
+  return html`<section
+    class="card"
+    id="pool-${encodeURIComponent(pool.name)}"
+    aria-labelledby="name-${encodeURIComponent(pool.name)}"
+    data-part="pool-${encodeURIComponent(pool.name)}"
+  >
+    <div class="heading">
+      <h2 id="name-${encodeURIComponent(pool.name)}">${pool.name}</h2>
+      <p class="soft">jobs of ${pool.forge}, machines by ${pool.provider}</p>
+    </div>
+    ${bar(pool)}
+    <p>
+      ${alive} of at most ${counted(pool.max, "machine")} alive: ${counts.busy} busy, ${counts.idle}
+      idle, ${counts.booting} starting, ${counts.ending} being removed.
+      ${
+        counts.waiting === 0
+          ? "Nothing waits."
+          : html`<a href="/jobs?state=waiting&pool=${encodeURIComponent(pool.name)}"
+              >${counted(counts.waiting, "job")} ${counts.waiting === 1 ? "waits" : "wait"}.</a
+            >`
+      }
+    </p>
+    <dl class="facts wide">
+      <div>
+        <dt>Machine</dt>
+        <dd>${sizeText(pool.size)}</dd>
+      </div>
+      <div>
+        <dt>At most</dt>
+        <dd>${pool.maximum === null ? "what the provider has" : sizeText(pool.maximum)}</dd>
+      </div>
+      <div>
+        <dt>Offers</dt>
+        <dd>${labelList(pool.labels)}</dd>
+      </div>
+      <div>
+        <dt>Accepts</dt>
+        <dd>${pool.accept.join(", ")}</dd>
+      </div>
+      <div>
+        <dt>Kept</dt>
+        <dd>${kept(pool)}</dd>
+      </div>
+      <div>
+        <dt>Network</dt>
+        <dd>${pool.network ? "yes" : "none"}</dd>
+      </div>
+    </dl>
+    ${planOf(pool, now)}
+  </section>`;
+}
+
+function kept({ min, warm }: PoolView): string {
+  const parts = [
+    ...(min > 0 ? [`at least ${min} alive`] : []),
+    ...(warm > 0 ? [`${warm} idle ones ready`] : []),
+  ];
+  return parts.length === 0 ? "none without a job" : parts.join(", ");
+}
+
+/** How full the pool is, told by the sentence below it too. */
+function bar({ counts, max }: PoolView): Html {
+  const total = Math.max(1, max, counts.busy + counts.idle + counts.booting + counts.ending);
+  let x = 0;
+  return html`<svg class="fill" viewBox="0 0 100 4" preserveAspectRatio="none" aria-hidden="true">
+    <rect class="room" x="0" y="0" width="100" height="4" />
+    ${(["busy", "idle", "booting", "ending"] as const).map((state) => {
+      const width = (counts[state] / total) * 100;
+      x += width;
+      return width === 0
+        ? ""
+        : html`<rect
+            class="${state}"
+            x="${(x - width).toFixed(2)}"
+            y="0"
+            width="${width.toFixed(2)}"
+            height="4"
+          />`;
+    })}
+  </svg>`;
+}
+
+const actionBadges = {
+  claim: () => badge("run", "makes"),
+  retire: () => badge("calm", "lets go"),
+  hold: () => badge("wait", "holds"),
+} as const;
+
+function planOf({ plan }: PoolView, now: number): Html {
+  if (plan === null) {
+    return html`<p class="soft">
+      No plan has been made here yet; another replica may hold this pool.
+    </p>`;
+  }
+  if (plan.actions.length === 0) {
+    return html`<p class="soft">Last plan ${when(plan.at, now)}: nothing to do.</p>`;
+  }
+  return html`<h3>Last plan, ${when(plan.at, now)}</h3>
+    <ul class="plan">
+      ${plan.actions.map(
+        (action) =>
+          html`<li>
+            ${actionBadges[action.kind]()}
+            <span>
+              <strong>${counted(action.count, action.kind === "hold" ? "job" : "machine")}</strong>
+              ${action.labels === null ? "" : html`for ${labelList(action.labels)}`}
+              ${isolated(action.reason)}
+              ${
+                action.until === null || action.until <= now
+                  ? ""
+                  : html`<span class="soft">next try ${relative(action.until, now)}</span>`
+              }
+            </span>
+          </li>`,
+      )}
+    </ul>`;
+}

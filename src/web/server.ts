@@ -1,0 +1,129 @@
+import { getRequestListener } from "@hono/node-server";
+import type { Hono } from "hono";
+import { createServer, type Server } from "node:http";
+import { MayflyError } from "../domain/errors.ts";
+import type { Fleet } from "../fleet/api.ts";
+import type { Log } from "../fleet/log.ts";
+import { Access, tokenLengthMin } from "./access.ts";
+import { createApp, createGuestApp } from "./app.ts";
+import { BodyBudget } from "./body.ts";
+import { Checks } from "./checks.ts";
+import { listenSocket, listenTcp, parseListen, type TcpAddress } from "./listen.ts";
+import type { Metrics } from "./metrics.ts";
+import { EventStreams } from "./sse.ts";
+import { Trends } from "./trends.ts";
+import { defaultLimits, type Env, type Limits, type Web } from "./web.ts";
+
+export interface ServeOptions {
+  readonly fleet: Fleet;
+  /** `HOST:PORT`; port 0 takes any. */
+  readonly listen: string;
+  /** What a caller needs to change anything, or to read from afar. Null: nobody can. */
+  readonly token: string | null;
+  /** Where machines on this host reach us; null: none do. */
+  readonly guestSocket: string | null;
+  readonly log: Log;
+  readonly now: () => number;
+  readonly version: string;
+  readonly metrics?: Metrics;
+  readonly limits?: Partial<Limits>;
+}
+
+export interface Served {
+  readonly url: string;
+  /** Stops taking, ends streams, lets what is under way end for a while, then closes all. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves the API, the dashboard, forges' events and guests. Throws `invalid` for an address that
+ * others can reach without a token to guard it, `conflict` when the address is taken.
+ */
+export async function serve(options: ServeOptions): Promise<Served> {
+  const address = await parseListen(options.listen);
+  requireToken(address, options.token);
+  const { fleet, log, now, version } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const closing = new AbortController();
+  const web: Web = {
+    fleet,
+    log,
+    now,
+    version,
+    limits,
+    access: new Access(options.token, !address.isLoopback, now),
+    streams: new EventStreams(fleet.store, limits.streamsMax, closing.signal, (error) =>
+      log.warn({ error: String(error) }, "a live stream broke"),
+    ),
+    bodies: new BodyBudget(limits.heldBytesMax),
+    checks: new Checks(now),
+    trends: new Trends(fleet.store, now),
+    metrics: options.metrics ?? null,
+  };
+  const stopCounting = await web.metrics?.follow(fleet.store, log, now);
+  const servers: Server[] = [];
+  const close = async (): Promise<void> => {
+    closing.abort();
+    stopCounting?.();
+    await Promise.all(servers.map((server) => closeServer(server, limits.closeMs)));
+  };
+  try {
+    const tcp = boundedServer(createApp(web), limits);
+    const port = await listenTcp(tcp, address);
+    servers.push(tcp);
+    if (options.guestSocket !== null) {
+      const guests = boundedServer(createGuestApp(web), limits);
+      await listenSocket(guests, options.guestSocket);
+      servers.push(guests);
+    }
+    const host = address.host.includes(":") ? `[${address.host}]` : address.host;
+    return { url: `http://${host}:${port}`, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function requireToken({ host, isLoopback }: TcpAddress, token: string | null): void {
+  if (isLoopback) return;
+  if (token === null) {
+    throw new MayflyError("invalid", `${host} can be reached by others, and there is no token`, {
+      where: "listen",
+      hint: "Give the server a token, or listen on 127.0.0.1 and let a proxy or an SSH tunnel in.",
+    });
+  }
+  if (token.length < tokenLengthMin) {
+    throw new MayflyError("invalid", `the token has only ${token.length} characters`, {
+      where: "token",
+      hint: `Where others can reach it, take at least ${tokenLengthMin}: \`openssl rand -hex 16\` makes one.`,
+    });
+  }
+}
+
+/** Everything a slow or greedy client could hold on to has an end. */
+function boundedServer(app: Hono<Env>, limits: Limits): Server {
+  const server = createServer(
+    {
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.requestMs,
+      keepAliveTimeout: limits.silenceMs,
+      connectionsCheckingInterval: Math.min(5_000, limits.headersMs),
+      maxHeaderSize: 16_384,
+    },
+    getRequestListener(app.fetch),
+  );
+  server.maxConnections = limits.connectionsMax;
+  server.timeout = limits.silenceMs;
+  return server;
+}
+
+function closeServer(server: Server, deadlineMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => server.closeAllConnections(), deadlineMs);
+    server.close(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+    server.closeIdleConnections();
+  });
+}
