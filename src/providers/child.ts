@@ -17,6 +17,8 @@ export interface ChildOptions {
   readonly mend: string;
   /** Called with each whole line of stderr. */
   readonly onLine?: (line: string) => void;
+  /** Signals go to all that the tool started, too; for tools that do not pass them on. */
+  readonly wholeGroup?: boolean;
 }
 
 const outputBytesMax = 16 * 1024 * 1024;
@@ -32,7 +34,7 @@ const patienceMs = 10_000;
 export function runTool(
   tool: string,
   args: readonly string[],
-  { signal, environment, mend, onLine }: ChildOptions,
+  { signal, environment, mend, onLine, wholeGroup = false }: ChildOptions,
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new ProviderError("unreachable", `${tool} was not run`));
@@ -43,11 +45,14 @@ export function runTool(
     });
     let stopped: string | null = null;
     let kill: NodeJS.Timeout | undefined;
+    const send = (name: NodeJS.Signals): void => {
+      if (child.pid !== undefined) sendSignal(wholeGroup ? -child.pid : child.pid, name);
+    };
     const stop = (why: string): void => {
       if (stopped !== null) return;
       stopped = why;
-      child.kill("SIGTERM");
-      kill = setTimeout(() => child.kill("SIGKILL"), patienceMs);
+      send("SIGTERM");
+      kill = setTimeout(send, patienceMs, "SIGKILL");
     };
     const aborted = (): void => stop("was interrupted; it may have done its work");
     signal.addEventListener("abort", aborted, { once: true });
@@ -70,6 +75,14 @@ export function runTool(
       else resolve({ code, stdout: stdout.join(""), stderr: stderr.join("") });
     });
   });
+}
+
+function sendSignal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It ended by itself meanwhile.
+  }
 }
 
 /** Gathers what a child writes, up to a bound. */

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
@@ -8,7 +7,7 @@ import type { Check, ProviderContext } from "../provider.ts";
 import { Podman, podmanMend } from "./engine.ts";
 import { baseImage, canMakeImage, hasImage, imageMend } from "./image.ts";
 import type { PodmanOptions } from "./options.ts";
-import { findPowers, type Powers } from "./powers.ts";
+import { findPowers, tryContainer, type Powers } from "./powers.ts";
 
 /** What the provider needs on this host, found by trying; nothing is changed but its own folder. */
 export async function checkPodman(
@@ -41,7 +40,7 @@ export async function checkPodman(
     disk(found),
     await image(podman, options, signal),
     await socket(found, context),
-    await network(podman, options, signal),
+    await network(podman, options, found, signal),
   ];
 }
 
@@ -134,6 +133,7 @@ async function socket({ rootless }: Powers, { guestFolder }: ProviderContext): P
 async function network(
   podman: Podman,
   options: PodmanOptions,
+  powers: Powers,
   signal: AbortSignal,
 ): Promise<Check> {
   const name = "network";
@@ -141,15 +141,7 @@ async function network(
   if (!(await hasImage(podman, wanted, signal))) {
     return { name, ok: true, detail: "not tried before there is an image", mend: null };
   }
-  const container = `mayfly-probe-${randomBytes(6).toString("hex")}`;
-  const args = [
-    "--rm",
-    "--pull=never",
-    "--network=private",
-    "--entrypoint=",
-    `--name=${container}`,
-  ];
-  const tried = await podman.run(["run", ...args, "--timeout=30", wanted, "true"], signal);
+  const tried = await tryContainer(podman, powers, ["--network=private", wanted, "true"], signal);
   if (tried.code === 0) return { name, ok: true, detail: "works for pools that ask", mend: null };
   const tun = await access("/dev/net/tun").then(
     () => "",

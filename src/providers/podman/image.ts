@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { spawn } from "node:child_process";
-import { access, mkdir, readFile, rm } from "node:fs/promises";
+import { access, mkdir, readFile, readdir, rm } from "node:fs/promises";
 import { once } from "node:events";
 import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
@@ -39,6 +39,10 @@ export async function ensureImage(
   const scratch = join(folder, `image-${randomBytes(4).toString("hex")}`);
   try {
     if (await hasImage(podman, baseImage, signal)) return;
+    // Of a manager that was killed while it made one.
+    for (const entry of await readdir(folder)) {
+      if (entry.startsWith("image-")) await rm(join(folder, entry), { recursive: true });
+    }
     progress(`making ${baseImage} from Debian packages; this happens once`);
     await mkdir(scratch, { recursive: true, mode: 0o700 });
     const archive = await bootstrap(scratch, progress, signal);
@@ -72,18 +76,30 @@ async function bootstrap(
   ];
   const includes = `--include=${packages.join(",")}`;
   const args = ["--variant=minbase", includes, ...hooks, suite, archive, ...sources];
-  const made = await runTool("mmdebstrap", args, {
+  const [tool = "", ...all] = [...ownNamespaces(), "mmdebstrap", ...args];
+  const made = await runTool(tool, all, {
     signal,
-    environment,
+    environment: { ...environment, ...(process.getuid?.() === 0 ? { TMPDIR: scratch } : {}) },
     mend: imageMend,
+    wholeGroup: true,
     onLine: (line) => {
-      if (line.startsWith("I: ")) progress(line.slice(3));
+      const step = /^I: ((running apt|downloading|extracting|installing|creating).*)/.exec(line);
+      if (step?.[1] !== undefined) progress(step[1]);
     },
   });
   if (made.code === 0) return archive;
   const errors = made.stderr.split("\n").filter((line) => /^(E|Err|W): /.test(line));
   const why = lastWords(errors.join("\n") || made.stderr);
   throw new ProviderError("invalid", `mmdebstrap could not make the image: ${why}`);
+}
+
+/**
+ * As root, mmdebstrap mounts the host's /dev and /proc in the tree it makes. In namespaces of its
+ * own, the end of it, even by a kill, ends those too, and the tree can be removed without harm.
+ */
+function ownNamespaces(): string[] {
+  if (process.getuid?.() !== 0) return [];
+  return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
 }
 
 /** The host's own release and archive; Debian's stable one on a host that is neither. */

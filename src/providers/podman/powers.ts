@@ -3,7 +3,7 @@ import { access, mkdir, readFile, readlink, rm, symlink, writeFile } from "node:
 import { delimiter, join } from "node:path";
 import { z } from "zod";
 import { ProviderError } from "../../domain/errors.ts";
-import { lastWords, runTool } from "../child.ts";
+import { lastWords, runTool, type Finished } from "../child.ts";
 import { wallArguments } from "./arguments.ts";
 import { Podman, toolEnvironment, type Settings } from "./engine.ts";
 
@@ -33,7 +33,6 @@ const infoSchema = z.object({
   store: z.object({ graphDriverName: z.string(), graphRoot: z.string() }),
 });
 
-const image = "localhost/mayfly-probe:1";
 const size = { cpu: 1, memoryMb: 64, diskGb: 1 };
 /** In a POSIX shell's own words, since the image holds nothing but the host's /usr, lent. */
 const script = `
@@ -76,20 +75,22 @@ async function probe(folder: string, signal: AbortSignal): Promise<Powers> {
   if (first === undefined) {
     throw new ProviderError("invalid", "neither runc nor crun is installed: apt-get install runc");
   }
-  const scratch = join(folder, `probe-${randomBytes(4).toString("hex")}`);
+  const random = randomBytes(4).toString("hex");
+  const scratch = join(folder, `probe-${random}`);
+  const image = `localhost/mayfly-probe-${random}`;
   const podmanFor = (settings: Settings) =>
     Podman.configured(scratch, `${settings.runtime}-${settings.cgroupManager}`, settings);
   try {
     const base = await podmanFor(first);
     const { rootless, ...store } = await storeOf(base, signal);
-    await makeImage(base, scratch, signal);
+    await makeImage(base, image, scratch, signal);
     const hard = await hardLimits();
     let best: Powers | null = null;
     let failure = "";
     for (const level of levels(rootless)) {
       for (const settings of choices) {
         const asked = { ...store, rootless, ...hard, ...settings, ...level, quota: false };
-        const found = await attempt(await podmanFor(settings), asked, signal);
+        const found = await attempt(await podmanFor(settings), image, asked, signal);
         if (typeof found === "string") failure ||= found;
         else if (best === null || strength(found) > strength(best)) best = found;
         if (best !== null && strength(best) === 3) break;
@@ -97,9 +98,11 @@ async function probe(folder: string, signal: AbortSignal): Promise<Powers> {
       if (best !== null && strength(best) === 3) break;
     }
     if (best === null) throw new ProviderError("invalid", `podman starts no container: ${failure}`);
-    const limited = await attempt(await podmanFor(best), { ...best, quota: true }, signal);
+    const limited = await attempt(await podmanFor(best), image, { ...best, quota: true }, signal);
     return { ...best, quota: typeof limited !== "string" };
   } finally {
+    const base = await podmanFor(first);
+    await base.run(["rmi", "--force", image], AbortSignal.timeout(30_000)).catch(() => {});
     await rm(scratch, { recursive: true, force: true });
   }
 }
@@ -116,21 +119,17 @@ function levels(rootless: boolean): Pick<Powers, "userNamespace" | "limits">[] {
 /** Starts one container as asked. What it really had, or podman's words when it failed. */
 async function attempt(
   podman: Podman,
+  image: string,
   asked: Powers,
   signal: AbortSignal,
 ): Promise<Powers | string> {
-  const name = `mayfly-probe-${randomBytes(6).toString("hex")}`;
   const lent: string[] = [];
   for (const path of ["/usr", "/bin", "/lib", "/lib64"]) {
     if (await isFolder(path)) lent.push(`--volume=${path}:${path}:ro`);
   }
-  const walls = wallArguments(size, name, asked);
-  const options = ["--rm", "--pull=never", "--network=none", "--entrypoint=", `--name=${name}`];
   const command = [image, "/bin/sh", "-c", script];
-  const { code, stdout, stderr } = await podman.run(
-    ["run", ...options, "--timeout=30", ...walls, ...lent, ...command],
-    signal,
-  );
+  const run = ["--network=none", ...lent, ...command];
+  const { code, stdout, stderr } = await tryContainer(podman, asked, run, signal);
   if (code !== 0 || !stdout.includes("works")) return lastWords(stderr);
   const outside = /^root (\d+)$/m.exec(stdout)?.[1];
   const memory = /^memory (\d+)$/m.exec(stdout)?.[1];
@@ -138,8 +137,25 @@ async function attempt(
   return { ...asked, userNamespace: outside !== undefined && outside !== "0", limits };
 }
 
+/** Runs a container within the walls of `powers` to its end; `run` is more options, image, command. */
+export async function tryContainer(
+  podman: Podman,
+  powers: Powers,
+  run: readonly string[],
+  signal: AbortSignal,
+): Promise<Finished> {
+  const name = `mayfly-probe-${randomBytes(6).toString("hex")}`;
+  const options = ["--rm", "--pull=never", "--entrypoint=", "--timeout=30", `--name=${name}`];
+  return podman.run(["run", ...options, ...wallArguments(size, name, powers), ...run], signal);
+}
+
 /** An image of empty folders into which the host's programs are lent. */
-async function makeImage(podman: Podman, scratch: string, signal: AbortSignal): Promise<void> {
+async function makeImage(
+  podman: Podman,
+  image: string,
+  scratch: string,
+  signal: AbortSignal,
+): Promise<void> {
   const root = join(scratch, "root");
   for (const folder of ["usr", "proc", "sys", "dev", "run", "etc", "tmp"]) {
     await mkdir(join(root, folder), { recursive: true });
