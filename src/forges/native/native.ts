@@ -113,9 +113,14 @@ export class NativeForge implements Forge {
     });
   }
 
-  /** The same delivery gives its jobs the same names, even when it is long forgotten. */
+  /**
+   * The same delivery gives its jobs the same names, even when it is long forgotten. A plain one is
+   * the name itself: the sender finds the job by it.
+   */
   #externalId(delivery: string | null, index: number): string {
     if (delivery === null) return this.#parts.newId();
+    const plain = /^[a-z0-9][a-z0-9-]{0,39}$/.test(delivery);
+    if (plain) return index === 0 ? delivery : `${delivery}_${index}`;
     return createHash("sha256").update(`${delivery}\n${index}`).digest("hex").slice(0, 20);
   }
 }

@@ -1,0 +1,169 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Config } from "../config/config.ts";
+import { MayflyError } from "../domain/errors.ts";
+import type { Fleet } from "../fleet/api.ts";
+import { systemClock } from "../fleet/clock.ts";
+import { GuestTokens } from "../fleet/desk-tokens.ts";
+import { createFleet } from "../fleet/fleet.ts";
+import type { Log } from "../fleet/log.ts";
+import { randomWord } from "../fleet/names.ts";
+import { createDesks } from "../fleet/native-desks.ts";
+import { ContentFolder } from "../forges/native/content-folder.ts";
+import { NativeForge } from "../forges/native/native.ts";
+import { NativeSources } from "../forges/native/sources.ts";
+import type { NativeOptions } from "../forges/native/options.ts";
+import { guestProgram } from "../guest/program.ts";
+import { providers as providerKinds } from "../providers/registry.ts";
+import type { Provider } from "../providers/provider.ts";
+import { guestRunners, removeGuest } from "../store/guest.ts";
+import { settingOnce } from "../store/settings.ts";
+import { Store } from "../store/store.ts";
+import { Metrics } from "../web/metrics.ts";
+import { serve } from "../web/server.ts";
+import { chance, newSecret } from "./chance.ts";
+
+export interface Wired {
+  readonly fleet: Fleet;
+  readonly url: string;
+  /** Stops taking, brings what is under way to an end, leaves machines to the next start. */
+  stop(): Promise<void>;
+}
+
+export interface Surroundings {
+  readonly config: Config;
+  /** What a caller needs to change anything. */
+  readonly token: string;
+  readonly log: Log;
+  readonly version: string;
+}
+
+const installationLetters = 5;
+
+/**
+ * Builds the whole manager from a configuration and starts it. Throws `MayflyError` for what cannot
+ * work: a held state folder, a store out of reach, an address that is taken. Nothing stays open then.
+ */
+export async function wire({ config, token, log, version }: Surroundings): Promise<Wired> {
+  const opened: (() => Promise<void>)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const close of opened.splice(0).reverse()) await close();
+  };
+  try {
+    const store = await openStore(config);
+    opened.push(() => store.close());
+    const installation = await setting(store, "installation", () =>
+      randomWord(chance, installationLetters),
+    );
+    const tokens = new GuestTokens(await setting(store, "secret", newSecret));
+    const guestFolder = join(config.stateFolder, "guest");
+    mkdirSync(guestFolder, { recursive: true, mode: 0o711 });
+
+    const providers = await openProviders(config, { installation, guestFolder });
+    for (const provider of providers.values()) opened.push(() => provider.close());
+    const { clock, now } = { clock: systemClock, now: systemClock.now };
+    const metrics = new Metrics({ now, version });
+    const native = nativeParts(config, store, now);
+    const served = { url: "" };
+    const fleet = createFleet({
+      store,
+      clock,
+      chance,
+      log,
+      observer: metrics.observer,
+      forges: new Map([[native.forge.name, native.forge]]),
+      providers,
+      pools: config.pools,
+      installation,
+      replica: `${process.pid}-${randomWord(chance)}`,
+      claimToken: (runner) => tokens.claim(runner),
+      publicUrl: () => config.url ?? served.url,
+      desks: (intake, pools) =>
+        createDesks({
+          store,
+          clock,
+          chance,
+          intake,
+          pools,
+          forge: native.forge.name,
+          tokens,
+          sources: native.sources,
+          artifacts: native.artifacts,
+        }),
+    });
+    const { host, port } = config.listen;
+    const server = await serve({
+      fleet,
+      listen: `${host.includes(":") ? `[${host}]` : host}:${port}`,
+      token,
+      guestSocket: join(guestFolder, "guest.sock"),
+      log,
+      now,
+      version,
+      metrics,
+    });
+    served.url = server.url;
+    opened.push(() => server.close());
+    opened.push(() => fleet.stop());
+    await fleet.start();
+    return { fleet, url: server.url, stop: closeAll };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+function openStore({ postgres, stateFolder }: Config): Promise<Store> {
+  mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
+  const { now } = systemClock;
+  if (postgres === null) return Store.open({ engine: "sqlite", folder: stateFolder }, now);
+  return Store.open({ engine: "postgres", url: postgres.reveal() }, now);
+}
+
+function setting(store: Store, key: string, make: () => string): Promise<string> {
+  return store.write((tx) => settingOnce(tx, key, make));
+}
+
+async function openProviders(
+  config: Config,
+  { installation, guestFolder }: { installation: string; guestFolder: string },
+): Promise<ReadonlyMap<string, Provider>> {
+  const open = new Map<string, Provider>();
+  for (const { name, kind, options } of config.providers) {
+    const folder = join(config.stateFolder, "providers", name);
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const context = { name, installation, folder, guestFolder, now: systemClock.now };
+    const known = providerKinds[kind];
+    // The configuration was checked against the same registry.
+    if (known === undefined) throw new MayflyError("invalid", `there is no provider ${kind}`);
+    open.set(name, await known.open(options, context));
+  }
+  return open;
+}
+
+function nativeParts(
+  { forges, stateFolder }: Config,
+  store: Store,
+  now: () => number,
+): { forge: NativeForge; sources: NativeSources; artifacts: ContentFolder } {
+  const configured = forges.find(({ kind }) => kind === "native");
+  const name = configured?.name ?? "native";
+  const options = (configured?.options ?? {}) as NativeOptions;
+  const forge = new NativeForge({
+    name,
+    secret: options.secret?.reveal() ?? null,
+    ledger: {
+      guests: (forgeName) => guestRunners(store.db, forgeName),
+      remove: (runner) => store.write((tx) => removeGuest(tx, runner)),
+    },
+    guestProgram,
+    newId: () => randomWord(chance, 10),
+    now,
+  });
+  const policy = { schemes: options.schemes, paths: options.paths };
+  return {
+    forge,
+    sources: new NativeSources({ folder: stateFolder, policy, now }),
+    artifacts: new ContentFolder(join(stateFolder, "artifacts"), "", now),
+  };
+}
