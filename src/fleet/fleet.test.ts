@@ -252,6 +252,24 @@ test("a forge out of reach does not keep machines alive", async () => {
   assert.deepEqual(one.provider.alive(), []);
 });
 
+test("a forge that mints nothing holds its own pool, not the provider", async () => {
+  const one = await world();
+  one.forge.isDown = true;
+  one.forge.queue("1");
+  await one.clock.run(30_000);
+  assert.equal(one.provider.calls.create, 0);
+  assert.equal(one.fleet.providers()[0]?.backOff, null);
+  const hold = one.fleet.lastPlan("small")?.actions.find((action) => action.kind === "hold");
+  assert.equal(hold, undefined, "its one job has its claim");
+  const [runner] = await listRunners(one.store.db);
+  const reasons = (await history(one.store.db, runner?.name ?? "")).map(({ reason }) => reason);
+  assert.ok(reasons.some((reason) => /the forge is down/.test(reason)));
+  one.forge.isDown = false;
+  await one.clock.run(300_000);
+  assert.equal((await findJob(one.store.db, "acme-1"))?.outcome, "success");
+  await assertNothingLeft(one);
+});
+
 test("warm machines are kept ready, and replaced when they are used", async () => {
   const one = await world({ pools: [samplePool({ warm: 2, max: 5 })] });
   await one.clock.run(60_000);

@@ -1,4 +1,3 @@
-import { MayflyError } from "../domain/errors.ts";
 import type { PlanAction } from "../domain/planner.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Forge } from "../forges/forge.ts";
@@ -18,6 +17,7 @@ import { Minter } from "./mint.ts";
 import { runnerName } from "./names.ts";
 import type { Observer } from "./observer.ts";
 import { pollForge } from "./poll.ts";
+import { checkedPool, closedPool } from "./pools.ts";
 import { Reconciler } from "./reconciler.ts";
 import { sweepForge, sweepProvider } from "./sweep.ts";
 
@@ -261,63 +261,4 @@ class RunningFleet implements Fleet {
       if (pool.provider === provider) this.#keepers.get(`pool/${pool.name}`)?.wake();
     }
   }
-}
-
-/** A pool with its limits filled in from its provider, or `invalid` when it could never work. */
-function checkedPool(pool: Pool, { forges, providers }: FleetParts): Pool {
-  const where = `pools.${pool.name}`;
-  const provider = providers.get(pool.provider);
-  if (provider === undefined) {
-    throw new MayflyError("invalid", `there is no provider ${pool.provider}`, {
-      where: `${where}.provider`,
-      hint: `The configured ones: ${[...providers.keys()].join(", ")}.`,
-    });
-  }
-  if (!forges.has(pool.forge)) {
-    throw new MayflyError("invalid", `there is no forge ${pool.forge}`, {
-      where: `${where}.forge`,
-      hint: `The configured ones: ${[...forges.keys()].join(", ")}.`,
-    });
-  }
-  const { accepts, maximum } = provider.lends();
-  const unsafe = pool.accept.find((trust) => !accepts.includes(trust));
-  if (unsafe !== undefined) {
-    throw new MayflyError(
-      "invalid",
-      `provider ${pool.provider} does not isolate well enough for ${unsafe} jobs`,
-      {
-        where: `${where}.accept`,
-        hint: `It takes only: ${accepts.join(", ")}. Use another provider, or accept less.`,
-      },
-    );
-  }
-  return { ...pool, maximum: pool.maximum ?? maximum };
-}
-
-function closedPool(left: {
-  pool: string;
-  forge: string;
-  provider: string;
-  size: Pool["size"];
-}): Pool {
-  return {
-    name: left.pool,
-    forge: left.forge,
-    provider: left.provider,
-    labels: [],
-    size: left.size,
-    maximum: null,
-    allow: [],
-    deny: [],
-    accept: [],
-    max: 0,
-    min: 0,
-    warm: 0,
-    schedule: [],
-    image: null,
-    network: false,
-    bootDeadlineSeconds: 60,
-    idleSeconds: 0,
-    jobDeadlineSeconds: 6 * 3600,
-  };
 }

@@ -1,13 +1,10 @@
-import { ProviderError } from "../domain/errors.ts";
-import type { JobOutcome } from "../domain/job.ts";
-import { nextStep, retryDelayMs } from "../domain/lifecycle.ts";
+import { nextStep } from "../domain/lifecycle.ts";
 import { parseLabelClass, place } from "../domain/matching.ts";
 import { plan, warmClass, type PlanAction } from "../domain/planner.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
-import type { Forge } from "../forges/forge.ts";
-import { backOff, endBackOff, findBackOff } from "../store/back-offs.ts";
+import { findBackOff } from "../store/back-offs.ts";
 import { checkLease, type Lease } from "../store/leases.ts";
 import {
   dueRunners,
@@ -17,28 +14,15 @@ import {
   surplusClasses,
   wantingClasses,
 } from "../store/questions.ts";
-import { endJobOf } from "../store/jobs.ts";
-import { moveRunner, postponeRunner, recordClaims } from "../store/runners.ts";
-import type { Store, Tx } from "../store/store.ts";
-import { asProviderError, backOffMs, type Calls } from "./calls.ts";
-import { within, type Clock } from "./clock.ts";
-import type { Log } from "./log.ts";
-import type { Minter } from "./mint.ts";
+import { postponeRunner, recordClaims } from "../store/runners.ts";
+import { RunnerSteps, type StepParts } from "./steps.ts";
 
 /** Runners of one pool acted on at once. What is beyond waits for the next round. */
 const inFlightMax = 100;
 const classesMax = 200;
-const forgeCallMs = 30_000;
 const storeAgainMs = 1000;
 
-export interface ReconcilerParts {
-  readonly store: Store;
-  readonly clock: Clock;
-  readonly chance: () => number;
-  readonly forge: Forge;
-  readonly calls: Calls;
-  readonly minter: Minter;
-  readonly log: Log;
+export interface ReconcilerParts extends StepParts {
   readonly newName: (pool: string) => string;
   /** False: only its runners are left, to be brought to their end. */
   readonly isConfigured: boolean;
@@ -51,12 +35,14 @@ export interface ReconcilerParts {
 export class Reconciler {
   readonly pool: Pool;
   readonly #parts: ReconcilerParts;
+  readonly #steps: RunnerSteps;
   readonly #inFlight = new Map<string, Promise<void>>();
   #lastPlan: { at: number; actions: readonly PlanAction[] } | null = null;
 
   constructor(pool: Pool, parts: ReconcilerParts) {
     this.pool = pool;
     this.#parts = parts;
+    this.#steps = new RunnerSteps(pool, parts);
   }
 
   get lastPlan(): { at: number; actions: readonly PlanAction[] } | null {
@@ -157,7 +143,7 @@ export class Reconciler {
         limit: Math.min(action.count, inFlightMax),
       });
       for (const runner of runners) {
-        this.#start(runner, () => this.#end(runner, lease, action, signal));
+        this.#start(runner, () => this.#steps.end(runner, lease, action, signal));
       }
     }
   }
@@ -175,11 +161,11 @@ export class Reconciler {
       if (step.do === "wait") {
         if (step.until !== null) waits.push({ runner, until: step.until });
       } else if (step.do === "create") {
-        this.#start(runner, () => this.#create(runner, lease, signal));
+        this.#start(runner, () => this.#steps.create(runner, lease, signal));
       } else if (step.do === "end") {
-        this.#start(runner, () => this.#end(runner, lease, step, signal));
+        this.#start(runner, () => this.#steps.end(runner, lease, step, signal));
       } else {
-        this.#start(runner, () => this.#remove(runner, lease, signal));
+        this.#start(runner, () => this.#steps.remove(runner, lease, signal));
       }
     }
     if (waits.length === 0) return;
@@ -207,138 +193,5 @@ export class Reconciler {
       },
     );
     this.#inFlight.set(name, running);
-  }
-
-  async #create(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
-    const { store, calls, minter, clock, log } = this.#parts;
-    const startedAt = clock.now();
-    try {
-      const program = await within(clock, forgeCallMs, signal, () =>
-        minter.mint(this.#parts.forge, runner, this.pool, calls.provider),
-      );
-      const machine = await calls.create(
-        {
-          name: runner.name,
-          size: runner.size,
-          image: this.pool.image,
-          network: this.pool.network,
-          trust: this.pool.accept,
-        },
-        program,
-        signal,
-      );
-      const reason = `${calls.provider.name} made ${machine.handle.slice(0, 64)} in ${clock.now() - startedAt} ms`;
-      await store.write(async (tx) => {
-        await moveRunner(tx, runner.name, "asked", { reason });
-        await endBackOff(tx, `provider/${calls.provider.name}`);
-      });
-      log.info({ runner: runner.name, pool: this.pool.name }, reason);
-    } catch (error) {
-      // Stopping is no failure of the provider's: the next start repeats the call.
-      if (signal.aborted) return;
-      await this.#createFailed(runner, lease, asProviderError(error));
-    }
-  }
-
-  async #createFailed(runner: Runner, lease: Lease, error: ProviderError): Promise<void> {
-    const { store, calls, log } = this.#parts;
-    const provider = calls.provider.name;
-    const reason = `${provider} refused (${error.kind}): ${error.message}`;
-    await store.write(async (tx) => {
-      await checkLease(tx, lease);
-      const subject = error.kind === "invalid" ? `pool/${this.pool.name}` : `provider/${provider}`;
-      await backOff(
-        tx,
-        subject,
-        reason,
-        (failures) => tx.now + backOffMs(error.kind, failures, error.retryAfterMs),
-      );
-      if (error.kind === "unreachable" || error.kind === "throttled") {
-        // It may exist: the same name again, until the boot deadline decides.
-        await this.#retryLater(tx, runner, reason);
-      } else {
-        await moveRunner(tx, runner.name, "ended", { reason });
-      }
-    });
-    log.warn({ runner: runner.name, pool: this.pool.name, failure: error.kind }, reason);
-  }
-
-  /** Deregister first; a forge that calls it busy keeps it alive. */
-  async #end(
-    runner: Runner,
-    lease: Lease,
-    { reason, outcome = "lost" }: { reason: string; outcome?: JobOutcome },
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { store, forge, log } = this.#parts;
-    if (runner.state !== "started") {
-      const removed = await this.#deregister(runner, signal);
-      if (removed === "failed") {
-        return this.#postpone(runner, lease, `cannot ask ${forge.name} to let go of it`);
-      }
-      if (removed === "busy") {
-        // It took a job that we were not told of yet. The forge knows better than our lists.
-        await store.write(async (tx) => {
-          await checkLease(tx, lease);
-          await moveRunner(tx, runner.name, "started", { reason: `${forge.name} says it is busy` });
-        });
-        return;
-      }
-    }
-    await store.write(async (tx) => {
-      await checkLease(tx, lease);
-      await moveRunner(tx, runner.name, "ended", { reason });
-      await endJobOf(tx, runner.name, outcome, reason);
-    });
-    log.info({ runner: runner.name, pool: this.pool.name }, `ended: ${reason}`);
-  }
-
-  /** Removes registration and machine until both are gone. A forge out of reach does not stop us. */
-  async #remove(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
-    const { store, calls, log } = this.#parts;
-    await this.#deregister(runner, signal);
-    let outcome: "gone" | "ending";
-    try {
-      outcome = await calls.destroy(runner.name, signal);
-    } catch (error) {
-      if (signal.aborted) return;
-      const failure = asProviderError(error);
-      if (failure.kind !== "gone") {
-        return this.#postpone(runner, lease, `cannot be destroyed yet: ${failure.message}`);
-      }
-      outcome = "gone";
-    }
-    if (outcome === "ending") return this.#postpone(runner, lease, null);
-    await store.write(async (tx) => {
-      const reason = `${calls.provider.name} confirms it is gone`;
-      await moveRunner(tx, runner.name, "gone", { reason });
-      await endJobOf(tx, runner.name, "lost", "its machine is gone");
-    });
-    log.info({ runner: runner.name, pool: this.pool.name }, "gone");
-  }
-
-  async #deregister(runner: Runner, signal: AbortSignal): Promise<"gone" | "busy" | "failed"> {
-    const { forge, clock, log } = this.#parts;
-    try {
-      return await within(clock, forgeCallMs, signal, (until) => forge.remove(runner.name, until));
-    } catch (error) {
-      log.warn(
-        { runner: runner.name, forge: forge.name, error: String(error) },
-        "not deregistered",
-      );
-      return "failed";
-    }
-  }
-
-  async #postpone(runner: Runner, lease: Lease, failure: string | null): Promise<void> {
-    await this.#parts.store.write(async (tx) => {
-      await checkLease(tx, lease);
-      await this.#retryLater(tx, runner, failure);
-    });
-  }
-
-  #retryLater(tx: Tx, runner: Runner, failure: string | null): Promise<void> {
-    const delay = failure === null ? 1000 : retryDelayMs(runner.tries, this.#parts.chance());
-    return postponeRunner(tx, runner, tx.now + delay, failure);
   }
 }

@@ -1,0 +1,198 @@
+import { ProviderError } from "../domain/errors.ts";
+import type { JobOutcome } from "../domain/job.ts";
+import { retryDelayMs } from "../domain/lifecycle.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Program } from "../domain/program.ts";
+import type { Runner } from "../domain/runner.ts";
+import type { Forge } from "../forges/forge.ts";
+import type { Machine } from "../providers/provider.ts";
+import { backOff, endBackOff } from "../store/back-offs.ts";
+import { endJobOf } from "../store/jobs.ts";
+import { checkLease, type Lease } from "../store/leases.ts";
+import { moveRunner, postponeRunner } from "../store/runners.ts";
+import type { Store, Tx } from "../store/store.ts";
+import { asProviderError, backOffMs, type Calls } from "./calls.ts";
+import { within, type Clock } from "./clock.ts";
+import type { Log } from "./log.ts";
+import type { Minter } from "./mint.ts";
+
+const forgeCallMs = 30_000;
+/** How soon a provider that is still ending a machine is asked again. */
+const endingAgainMs = 1000;
+
+export interface StepParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly chance: () => number;
+  readonly forge: Forge;
+  readonly calls: Calls;
+  readonly minter: Minter;
+  readonly log: Log;
+}
+
+/**
+ * The steps of a runner's life that reach outside: each may be repeated, and each failure leaves
+ * the runner with a decided next step. What decides something is written under the pool's lease.
+ */
+export class RunnerSteps {
+  readonly #pool: Pool;
+  readonly #parts: StepParts;
+
+  constructor(pool: Pool, parts: StepParts) {
+    this.#pool = pool;
+    this.#parts = parts;
+  }
+
+  /** Asks for the machine. The same name again gives the same one. */
+  async create(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { store, calls, clock, log } = this.#parts;
+    const startedAt = clock.now();
+    let machine: Machine;
+    try {
+      machine = await this.#make(runner, await this.#mint(runner, signal), signal);
+    } catch (error) {
+      // Stopping is nobody's failure: the next start repeats the call.
+      if (signal.aborted) return;
+      if (error instanceof ProviderError) return this.#createFailed(runner, lease, error);
+      return this.#mintFailed(runner, lease, error);
+    }
+    const tookMs = clock.now() - startedAt;
+    const reason = `${calls.provider.name} made ${machine.handle.slice(0, 64)} in ${tookMs} ms`;
+    await store.write(async (tx) => {
+      await moveRunner(tx, runner.name, "asked", { reason });
+      await endBackOff(tx, `provider/${calls.provider.name}`);
+      await endBackOff(tx, `pool/${this.#pool.name}`);
+    });
+    log.info({ runner: runner.name, pool: this.#pool.name }, reason);
+  }
+
+  #mint(runner: Runner, signal: AbortSignal): Promise<Program> {
+    const { minter, forge, calls, clock } = this.#parts;
+    return within(clock, forgeCallMs, signal, () =>
+      minter.mint(forge, runner, this.#pool, calls.provider),
+    );
+  }
+
+  #make({ name, size }: Runner, program: Program, signal: AbortSignal): Promise<Machine> {
+    const { image, network, accept } = this.#pool;
+    const spec = { name, size, image, network, trust: accept };
+    return this.#parts.calls.create(spec, program, signal);
+  }
+
+  async #createFailed(runner: Runner, lease: Lease, error: ProviderError): Promise<void> {
+    const { store, calls, log } = this.#parts;
+    const provider = calls.provider.name;
+    const reason = `${provider} refused (${error.kind}): ${error.message}`;
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      const subject = error.kind === "invalid" ? `pool/${this.#pool.name}` : `provider/${provider}`;
+      await backOff(
+        tx,
+        subject,
+        reason,
+        (failures) => tx.now + backOffMs(error.kind, failures, error.retryAfterMs),
+      );
+      if (error.kind === "unreachable" || error.kind === "throttled") {
+        // It may exist: the same name again, until the boot deadline decides.
+        await this.#retryLater(tx, runner, reason);
+      } else {
+        await moveRunner(tx, runner.name, "ended", { reason });
+      }
+    });
+    log.warn({ runner: runner.name, pool: this.#pool.name, failure: error.kind }, reason);
+  }
+
+  /** The forge's trouble is not the provider's: only this pool waits. */
+  async #mintFailed(runner: Runner, lease: Lease, error: unknown): Promise<void> {
+    const { store, forge, log } = this.#parts;
+    const detail = error instanceof Error ? error.message : String(error);
+    const reason = `${forge.name} gave it no registration: ${detail}`;
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      const subject = `pool/${this.#pool.name}`;
+      await backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times));
+      await this.#retryLater(tx, runner, reason);
+    });
+    log.warn({ runner: runner.name, pool: this.#pool.name }, reason);
+  }
+
+  /** Deregister first; a forge that calls it busy keeps it alive. */
+  async end(
+    runner: Runner,
+    lease: Lease,
+    { reason, outcome = "lost" }: { reason: string; outcome?: JobOutcome },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { store, forge, log } = this.#parts;
+    if (runner.state !== "started") {
+      const removed = await this.#deregister(runner, signal);
+      if (removed === "failed") {
+        return this.#postpone(runner, lease, `cannot ask ${forge.name} to let go of it`);
+      }
+      if (removed === "busy") {
+        // It took a job that we were not told of yet. The forge knows better than our lists.
+        await store.write(async (tx) => {
+          await checkLease(tx, lease);
+          await moveRunner(tx, runner.name, "started", { reason: `${forge.name} says it is busy` });
+        });
+        return;
+      }
+    }
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await moveRunner(tx, runner.name, "ended", { reason });
+      await endJobOf(tx, runner.name, outcome, reason);
+    });
+    log.info({ runner: runner.name, pool: this.#pool.name }, `ended: ${reason}`);
+  }
+
+  /** Removes registration and machine until both are gone. A forge out of reach does not stop us. */
+  async remove(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+    const { store, calls, log } = this.#parts;
+    await this.#deregister(runner, signal);
+    let outcome: "gone" | "ending";
+    try {
+      outcome = await calls.destroy(runner.name, signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      const failure = asProviderError(error);
+      if (failure.kind !== "gone") {
+        return this.#postpone(runner, lease, `cannot be destroyed yet: ${failure.message}`);
+      }
+      outcome = "gone";
+    }
+    if (outcome === "ending") return this.#postpone(runner, lease, null);
+    await store.write(async (tx) => {
+      const reason = `${calls.provider.name} confirms it is gone`;
+      await moveRunner(tx, runner.name, "gone", { reason });
+      await endJobOf(tx, runner.name, "lost", "its machine is gone");
+    });
+    log.info({ runner: runner.name, pool: this.#pool.name }, "gone");
+  }
+
+  async #deregister(runner: Runner, signal: AbortSignal): Promise<"gone" | "busy" | "failed"> {
+    const { forge, clock, log } = this.#parts;
+    try {
+      return await within(clock, forgeCallMs, signal, (until) => forge.remove(runner.name, until));
+    } catch (error) {
+      log.warn(
+        { runner: runner.name, forge: forge.name, error: String(error) },
+        "not deregistered",
+      );
+      return "failed";
+    }
+  }
+
+  async #postpone(runner: Runner, lease: Lease, failure: string | null): Promise<void> {
+    await this.#parts.store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await this.#retryLater(tx, runner, failure);
+    });
+  }
+
+  #retryLater(tx: Tx, runner: Runner, failure: string | null): Promise<void> {
+    const delay =
+      failure === null ? endingAgainMs : retryDelayMs(runner.tries, this.#parts.chance());
+    return postponeRunner(tx, runner, tx.now + delay, failure);
+  }
+}
