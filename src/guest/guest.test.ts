@@ -1,0 +1,456 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import {
+  bytesOf,
+  eventually,
+  Manager,
+  scratchFolder,
+  scriptJob,
+  startGuest,
+  textOf,
+  type GuestProcess,
+} from "../../test/guests.ts";
+import type { Submission } from "../fleet/api.ts";
+import type { LogFrame } from "../store/logs.ts";
+import { findRunner, type StoredJob } from "../store/questions.ts";
+import { endRunner } from "../store/runners.ts";
+import { guestProgram } from "./program.ts";
+
+let folder = "";
+let manager: Manager;
+
+before(async () => {
+  folder = scratchFolder();
+  const labels = Array.from({ length: 100 }, (_, index) => `class-${index}`);
+  manager = await Manager.open(folder, { pool: { labels } });
+});
+
+after(async () => {
+  for (const guest of guests) guest.child.kill("SIGKILL");
+  await manager.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface Run {
+  readonly job: StoredJob;
+  readonly guest: GuestProcess;
+  readonly runner: string;
+  readonly frames: readonly LogFrame[];
+  text(stream: LogFrame["stream"]): string;
+}
+
+/** Submits a job with a class of its own and runs it to its end in a guest. */
+async function run(script: string, changes: Partial<Submission> = {}): Promise<Run> {
+  const started = await start(script, changes);
+  const job = await manager.ended(started.job.id);
+  assert.notEqual(job.outcome, "refused", job.reason);
+  assert.equal(await started.guest.over, 0, started.guest.console());
+  const frames = await manager.log(job.id);
+  return { ...started, job, frames, text: (stream) => textOf(frames, stream) };
+}
+
+/** What a test that fails leaves behind. */
+const guests: GuestProcess[] = [];
+
+function launch(...args: Parameters<typeof startGuest>): GuestProcess {
+  const guest = startGuest(...args);
+  guests.push(guest);
+  return guest;
+}
+
+let classes = 0;
+
+/** Labels of a class that no other test uses. */
+function newClass(): readonly string[] {
+  return [`class-${classes++}`];
+}
+
+async function start(
+  script: string,
+  changes: Partial<Submission> = {},
+  environment: Record<string, string> = {},
+): Promise<{ job: StoredJob; guest: GuestProcess; runner: string }> {
+  const labels = newClass();
+  const job = await manager.native.submit(scriptJob(script, { labels, ...changes }));
+  const [runner, program] = await manager.claimRunner(labels);
+  return { job, runner, guest: launch(program, folder, environment) };
+}
+
+/** A guest that waits for a line of its job's output. */
+async function heard(job: string, text: string): Promise<void> {
+  await eventually(async () => ((await manager.text(job, "stdout")).includes(text) ? true : null));
+}
+
+/** Whether a process is there and not just a corpse. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^\d+ \(.*\) Z/s.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+describe("a command", () => {
+  test("has its streams apart, in order, with times that do not run backwards", async () => {
+    const begun = Date.now();
+    const { frames, job } = await run(
+      `for i in 1 2 3; do echo out$i; sleep 0.02; echo err$i >&2; sleep 0.02; done`,
+    );
+    assert.equal(textOf(frames, "stdout"), "out1\nout2\nout3\n");
+    assert.equal(textOf(frames, "stderr"), "err1\nerr2\nerr3\n");
+    const order = frames.filter(({ stream }) => stream !== "mayfly");
+    assert.equal(
+      Buffer.concat(order.map(({ bytes }) => bytes)).toString(),
+      "out1\nerr1\nout2\nerr2\nout3\nerr3\n",
+    );
+    assert.deepEqual(
+      frames.map(({ seq }) => seq),
+      frames.map((_, index) => index + 1),
+    );
+    const times = frames.map(({ at }) => at);
+    assert.deepEqual(
+      times,
+      times.toSorted((a, b) => a - b),
+    );
+    assert.ok((times[0] ?? 0) >= begun - 1000 && (times.at(-1) ?? 0) <= Date.now() + 1000);
+    assert.equal(job.outcome, "success");
+    assert.equal(job.exitCode, 0);
+  });
+
+  test("may print any bytes, and no newline at the end", async () => {
+    const { frames } = await run(
+      `perl -e 'print map { chr } 0..255; print STDERR "\\xff\\n1 2 stdout 3\\nno end"'`,
+    );
+    assert.deepEqual(
+      bytesOf(frames, "stdout"),
+      Buffer.from(Array.from({ length: 256 }, (_, index) => index)),
+    );
+    assert.deepEqual(
+      bytesOf(frames, "stderr"),
+      Buffer.from("\xff\n1 2 stdout 3\nno end", "latin1"),
+    );
+  });
+
+  test("may print 50 MB, and all of it arrives", async () => {
+    const mebibyte = Buffer.alloc(1024 * 1024, "0123456789abcdef\n");
+    writeFileSync(join(folder, "mebibyte"), mebibyte);
+    const { frames } = await run(
+      `i=0; while [ $i -lt 50 ]; do cat ${join(folder, "mebibyte")}; i=$((i+1)); done; echo end >&2`,
+    );
+    const hash = createHash("sha256");
+    for (let i = 0; i < 50; i++) hash.update(mebibyte);
+    const got = createHash("sha256").update(bytesOf(frames, "stdout")).digest("hex");
+    assert.equal(got, hash.digest("hex"));
+    assert.equal(textOf(frames, "stderr"), "end\n");
+  });
+
+  test("may print nothing at all", async () => {
+    const { frames, job } = await run(":");
+    assert.equal(job.outcome, "success");
+    assert.ok(frames.every(({ stream }) => stream === "mayfly"));
+  });
+
+  test("that fails gives its status", async () => {
+    const { job } = await run("exit 42");
+    assert.equal(job.outcome, "failure");
+    assert.equal(job.exitCode, 42);
+    assert.equal(job.reason, "exit status 42");
+  });
+
+  test("that is killed gives 128 and the signal", async () => {
+    const { job } = await run("kill -9 $$");
+    assert.equal(job.exitCode, 137);
+    assert.match(job.reason, /signal 9/);
+  });
+
+  test("that is not there gives 127 and says why", async () => {
+    const { job, text } = await run("", { command: ["/nowhere/at-all", "x"] });
+    assert.equal(job.exitCode, 127);
+    assert.match(text("mayfly"), /cannot run \/nowhere\/at-all: No such file or directory/);
+    assert.equal(text("stderr"), "");
+  });
+
+  test("gets its words as they are, whatever is in them", async () => {
+    const words = ["a b", "", "$(id)", "'\"`", "ü €", "line\nbreak", "%41", "-n"];
+    const { text } = await run("", { command: ["printf", "[%s]", ...words] });
+    assert.equal(text("stdout"), words.map((word) => `[${word}]`).join(""));
+  });
+
+  test("sees the declared variables and a few of ours, nothing of the guest's", async () => {
+    const { text, guest, job } = await run("env -0", {
+      environment: { COLOUR: "grün\nund = blau", EMPTY: "", CI: "of course" },
+    });
+    const seen = new Map(
+      text("stdout")
+        .split("\0")
+        .filter((line) => line !== "")
+        .map((line): [string, string] => {
+          const at = line.indexOf("=");
+          return [line.slice(0, at), line.slice(at + 1)];
+        }),
+    );
+    assert.equal(seen.get("COLOUR"), "grün\nund = blau");
+    assert.equal(seen.get("EMPTY"), "");
+    assert.equal(seen.get("CI"), "of course");
+    assert.equal(seen.get("MAYFLY_JOB"), job.id);
+    assert.equal(seen.get("PWD"), guest.work);
+    const known =
+      "CI COLOUR EMPTY HOME LANG LOGNAME MAYFLY MAYFLY_JOB MAYFLY_REPOSITORY PATH PWD SHELL USER _ SHLVL";
+    for (const name of seen.keys()) assert.ok(known.split(" ").includes(name), `${name} is there`);
+  });
+
+  test("has no input, no terminal, and a session of its own", async () => {
+    const { text, job } = await run(
+      `cat; test -t 0 && echo terminal; ps -o sid= -p $$ | tr -d ' '; echo $$`,
+    );
+    const [session, pid] = text("stdout").trim().split("\n");
+    assert.equal(session, pid);
+    assert.equal(job.outcome, "success");
+  });
+
+  test("has the usual meaning of signals", async () => {
+    const { text } = await run(`yes | head -n 1; perl -e 'print $SIG{PIPE} // "default"'`);
+    assert.equal(text("stdout"), "y\ndefault");
+  });
+});
+
+describe("an end from outside", () => {
+  test("a job that waits is cancelled at once", async () => {
+    const job = await manager.native.submit(scriptJob("echo never", { labels: newClass() }));
+    const cancelled = await manager.native.cancel(job.id, "no longer needed");
+    assert.equal(cancelled.state, "ended");
+    assert.equal(cancelled.outcome, "cancelled");
+    await assert.rejects(manager.native.cancel(job.id, "again"), { code: "conflict" });
+    await assert.rejects(manager.native.cancel("native-none", "x"), { code: "not_found" });
+  });
+
+  test("a job that runs is told at once, by SIGTERM to its whole group", async () => {
+    const { job, guest } = await start(
+      `(trap 'echo child; exit' TERM; while :; do sleep 0.05; done) &
+       trap 'echo parent; wait; exit 7' TERM; echo ready; while :; do sleep 0.05; done`,
+    );
+    await heard(job.id, "ready");
+    const asked = await manager.native.cancel(job.id, "somebody said so");
+    assert.equal(asked.state, "started");
+    const ended = await manager.ended(job.id);
+    assert.equal(ended.outcome, "cancelled");
+    assert.equal(ended.exitCode, null);
+    assert.equal(ended.reason, "somebody said so");
+    assert.equal(await guest.over, 0);
+    const said = await manager.text(job.id, "stdout");
+    assert.ok(said.includes("parent") && said.includes("child"), said);
+  });
+
+  test("a job that ignores it is killed after the grace", async () => {
+    const { job, guest } = await start(`trap '' TERM; echo ready $$; while :; do sleep 0.1; done`);
+    await heard(job.id, "ready");
+    await manager.native.cancel(job.id, "stop");
+    const ended = await manager.ended(job.id);
+    assert.equal(ended.outcome, "cancelled");
+    assert.equal(await guest.over, 0);
+    const pid = Number((await manager.text(job.id, "stdout")).split(" ")[1]);
+    assert.equal(isAlive(pid), false);
+  });
+
+  test("a job that takes too long has timed out", async () => {
+    const { job, text } = await run("echo begun; sleep 100", { timeoutSeconds: 1 });
+    assert.equal(job.outcome, "timed_out");
+    assert.equal(job.exitCode, null);
+    assert.equal(job.reason, "it ran longer than 1 s");
+    assert.equal(text("stdout"), "begun\n");
+  });
+
+  test("a machine that is told to stop says that its job did not end by itself", async () => {
+    const { job, guest } = await start("echo ready; sleep 100");
+    await heard(job.id, "ready");
+    guest.child.kill("SIGTERM");
+    const ended = await manager.ended(job.id);
+    assert.equal(ended.outcome, "error");
+    assert.equal(ended.reason, "the machine was told to stop");
+    assert.equal(await guest.over, 0);
+  });
+
+  test("a runner that is ended takes its guest along", async () => {
+    const { job, guest, runner } = await start("echo ready; sleep 100");
+    await heard(job.id, "ready");
+    await manager.store.write((tx) => endRunner(tx, runner, "its time is over"));
+    assert.equal(await guest.over, 0);
+    assert.match(await manager.text(job.id, "mayfly"), /its time is over/);
+  });
+
+  test("the deadline ends a machine though nobody listens any more", async (t) => {
+    const silent = createHttpServer((request, response) => {
+      if (request.url === "/v1/guest/redeem") response.end("session=s\n");
+      if (request.url?.startsWith("/v1/guest/work") === true) {
+        response.end("job=j\narg=sleep\narg=300\n");
+      }
+    });
+    const socket = join(folder, "deaf.sock");
+    t.after(() => {
+      silent.closeAllConnections();
+      silent.close();
+    });
+    await new Promise<void>((resolve) => silent.listen(socket, resolve));
+    const program = guestProgram({
+      managerUrl: `unix:${socket}`,
+      claim: "any",
+      // A minute is added for the report: two seconds in all.
+      jobSeconds: -58,
+      lifeSeconds: 60,
+    });
+    const guest = launch(program, folder);
+    assert.equal(await guest.over, 1);
+    assert.match(guest.console(), /the deadline has passed/);
+  });
+
+  test("a manager that accepts and says nothing does not hold a machine", async (t) => {
+    const silent = createServer(() => {});
+    t.after(() => silent.close());
+    const socket = join(folder, "silent.sock");
+    await new Promise<void>((resolve) => silent.listen(socket, resolve));
+    const program = guestProgram({
+      managerUrl: `unix:${socket}`,
+      claim: manager.tokens.claim("test-small-x"),
+      jobSeconds: 1,
+      lifeSeconds: 1,
+    });
+    const guest = launch(program, folder);
+    assert.equal(await guest.over, 1);
+  });
+});
+
+describe("leftovers", () => {
+  test("children that hold the pipes do not keep the job, and do not outlive it", async () => {
+    const { job, text, guest } = await run(`sleep 300 & echo $!; echo done`);
+    assert.equal(job.outcome, "success");
+    const [pid, last] = text("stdout").trim().split("\n");
+    assert.equal(last, "done");
+    assert.equal(isAlive(Number(pid)), false);
+    assert.equal(await guest.over, 0);
+  });
+
+  test("what they still say within the grace is kept", async () => {
+    const { text } = await run(`(sleep 0.3; echo late) & echo early`);
+    assert.equal(text("stdout"), "early\nlate\n");
+  });
+
+  test(
+    "a daemon in a session of its own is found",
+    { skip: !existsSync("/proc/1/stat") },
+    async () => {
+      const { text } = await run(
+        `setsid sh -c 'sleep 300 </dev/null >/dev/null 2>&1 & echo $!; exec sleep 300' & sleep 0.2`,
+      );
+      assert.equal(isAlive(Number(text("stdout").trim())), false);
+    },
+  );
+});
+
+describe("a claim", () => {
+  test("works once", async () => {
+    const labels = newClass();
+    const [runner, program] = await manager.claimRunner(labels);
+    const first = launch(program, folder);
+    await eventually(async () =>
+      (await findRunner(manager.store.db, runner))?.state === "up" ? true : null,
+    );
+    const second = launch(program, folder);
+    assert.notEqual(await second.over, 0);
+    assert.match(second.console(), /already redeemed/);
+    await manager.store.write((tx) => endRunner(tx, runner, "not needed"));
+    assert.equal(await first.over, 0);
+    assert.match(first.console(), /not needed/);
+  });
+
+  test("is nowhere a job could see it", async () => {
+    const { text, runner, guest } = await run(
+      `cat /proc/*/cmdline /proc/*/environ 2>/dev/null | tr '\\0' '\\n'; cat ../../program/* 2>/dev/null`,
+    );
+    const claim = manager.tokens.claim(runner);
+    assert.ok(text("stdout").includes("guest.pl"));
+    assert.equal(text("stdout").includes(claim), false);
+    assert.equal(existsSync(join(guest.work, "../../program/claim")), false);
+  });
+
+  test("of somebody else is refused", async () => {
+    const program = guestProgram({
+      managerUrl: manager.url,
+      claim: `test-small-abcdefgh.${"0".repeat(64)}`,
+      jobSeconds: 10,
+      lifeSeconds: 30,
+    });
+    const guest = launch(program, folder);
+    assert.notEqual(await guest.over, 0);
+    assert.match(guest.console(), /the claim was refused/);
+  });
+});
+
+describe("artifacts", () => {
+  test("come back by path and pattern", async () => {
+    const { job } = await run(
+      `mkdir -p dist/deep "with space"; printf a >dist/a.tgz; printf b >dist/b.txt
+       printf c >dist/deep/c.tgz; : >dist/empty.tgz; printf s >"with space/ü%2F.log"; printf n >not`,
+      { artifacts: ["dist/*.tgz", "with space", "**/c.*"] },
+    );
+    const { listArtifacts } = await import("../store/logs.ts");
+    const kept = await listArtifacts(manager.store.db, job.id);
+    assert.deepEqual(
+      kept.map(({ path, size }) => [path, size]),
+      [
+        ["dist/a.tgz", 1],
+        ["dist/deep/c.tgz", 1],
+        ["dist/empty.tgz", 0],
+        ["with space/ü%2F.log", 1],
+      ],
+    );
+    const chunks: Buffer[] = [];
+    for await (const chunk of await manager.native.openArtifact(job.id, "with space/ü%2F.log")) {
+      chunks.push(chunk as Buffer);
+    }
+    assert.equal(Buffer.concat(chunks).toString(), "s");
+  });
+
+  test("never come from outside of the work folder", async () => {
+    writeFileSync(join(folder, "secret"), "secret");
+    mkdirSync(join(folder, "secrets"), { recursive: true });
+    writeFileSync(join(folder, "secrets", "deep"), "secret");
+    const { job, text } = await run(
+      `ln -s ${join(folder, "secret")} out; ln -s ${join(folder, "secrets")} folder
+       ln -s /dev/zero zero; mkfifo pipe; echo ok >inside; ln -s inside link; ln -s nowhere broken`,
+      { artifacts: ["*", "folder/deep", "folder/*"] },
+    );
+    assert.equal(job.outcome, "success");
+    const { listArtifacts } = await import("../store/logs.ts");
+    const kept = await listArtifacts(manager.store.db, job.id);
+    assert.deepEqual(
+      kept.map(({ path }) => path),
+      ["inside", "link"],
+    );
+    assert.match(text("mayfly"), /artifact out is left behind: it leads out of the work folder/);
+    assert.match(text("mayfly"), /artifact zero is left behind: it leads out/);
+    assert.match(text("mayfly"), /artifact broken is left behind: it leads nowhere/);
+  });
+
+  test("that are not there are said, and fail nothing", async () => {
+    const { job, text } = await run("exit 0", { artifacts: ["dist/*.tgz", "no/such/file"] });
+    assert.equal(job.outcome, "success");
+    assert.match(text("mayfly"), /no file matches dist\/\*\.tgz/);
+    assert.match(text("mayfly"), /no file matches no\/such\/file/);
+  });
+
+  test("of a job that failed or took too long come too", async () => {
+    const { listArtifacts } = await import("../store/logs.ts");
+    const failed = await run("echo x >report; exit 1", { artifacts: ["report"] });
+    assert.equal((await listArtifacts(manager.store.db, failed.job.id)).length, 1);
+    const late = await run("echo x >report; sleep 60", {
+      artifacts: ["report"],
+      timeoutSeconds: 1,
+    });
+    assert.equal((await listArtifacts(manager.store.db, late.job.id)).length, 1);
+  });
+});
