@@ -47,7 +47,7 @@ suite("no configuration at all", () => {
       architecture: "x64",
     });
     assert.equal(pool?.max, 2);
-    assert.deepEqual(pool?.accept, ["trusted"]);
+    assert.deepEqual(pool?.accept, [], "all that its provider isolates well enough");
     assert.equal(pool?.network, false);
   });
 
@@ -63,13 +63,6 @@ suite("no configuration at all", () => {
     for (const text of ["# nothing yet\n", "forges:\nproviders:\nlisten:\n", "{}", "---\n"]) {
       assert.deepEqual((await parse(text)).pools, pools, text);
     }
-  });
-
-  test("podman is trusted with strangers' jobs", async () => {
-    const detect = async () => ({ kind: "podman", warning: null });
-    const { pools, warnings } = await parse("", { detect });
-    assert.deepEqual(pools[0]?.accept, ["trusted", "fork"]);
-    assert.deepEqual(warnings, []);
   });
 });
 

@@ -75,7 +75,7 @@ export async function parseConfig(
     token: settings.token ?? null,
     forges: parts.forges,
     providers: parts.providers,
-    pools: buildPools(settings, parts, kinds, machine),
+    pools: buildPools(settings, parts, machine),
     warnings: [...warnings, ...parts.warnings],
   };
 }

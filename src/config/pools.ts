@@ -3,7 +3,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Size } from "../domain/size.ts";
 import type { Fault } from "./document.ts";
 import type { Parts } from "./references.ts";
-import type { ConfigFile, Kinds, PoolFile } from "./schema.ts";
+import type { ConfigFile, PoolFile } from "./schema.ts";
 import { fitsTimes, halfOf } from "./size.ts";
 
 const defaults = { bootSeconds: 300, idleSeconds: 300, jobSeconds: 3600 };
@@ -24,24 +24,22 @@ export function overLimits(file: ConfigFile): Fault[] {
 }
 
 /** The file's pools with every default filled in; one called `default` where it has none. */
-export function buildPools(file: ConfigFile, parts: Parts, kinds: Kinds, machine: Size): Pool[] {
+export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[] {
   const pools: Readonly<Record<string, PoolFile>> = file.pools ?? { default: {} };
   return Object.entries(pools).map(([name, pool]) => {
-    const provider = pool.provider ?? parts.defaults.provider;
-    const kind = parts.providers.find((part) => part.name === provider)?.kind ?? "";
     const size = pool.size ?? halfOf(machine);
     const min = pool.min ?? 0;
     const warm = pool.warm ?? 0;
     return {
       name,
       forge: pool.forge ?? parts.defaults.forge,
-      provider,
+      provider: pool.provider ?? parts.defaults.provider,
       labels: pool.labels ?? [],
       size,
       maximum: pool.maximum ?? null,
       allow: pool.allow ?? [],
       deny: pool.deny ?? [],
-      accept: pool.accept ?? kinds.providers[kind]?.accepts ?? ["trusted"],
+      accept: pool.accept ?? [],
       max: pool.max ?? Math.max(min, warm, fitsTimes(size, machine)),
       min,
       warm,

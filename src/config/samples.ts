@@ -17,13 +17,11 @@ export const sampleKinds: Kinds = {
     podman: {
       summary: "Containers.",
       options: z.object({ image: z.string().optional() }),
-      accepts: ["trusted", "fork"],
     },
     host: { summary: "Processes.", options: z.object({}), accepts: ["trusted"] },
     exec: {
       summary: "A program.",
       options: z.object({ command: z.array(z.string()).min(1) }),
-      accepts: ["trusted"],
     },
   },
 };

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { secret } from "../domain/secret.ts";
 import type { Size } from "../domain/size.ts";
-import { trustClasses, type TrustClass } from "../domain/trust.ts";
+import { trustClasses } from "../domain/trust.ts";
 import { duration, listen, size, warmWindow } from "./units.ts";
 
 /** What a configuration must know of a kind of forge or provider: its own options. */
@@ -10,14 +10,9 @@ export interface Kind {
   readonly options: z.ZodType;
 }
 
-export interface ProviderKind extends Kind {
-  /** The trust classes its isolation is good for: what a pool accepts that does not say. */
-  readonly accepts: readonly TrustClass[];
-}
-
 export interface Kinds {
   readonly forges: Readonly<Record<string, Kind>>;
-  readonly providers: Readonly<Record<string, ProviderKind>>;
+  readonly providers: Readonly<Record<string, Kind>>;
 }
 
 /** The name of a pool, a forge or a provider: part of machines' names, so short and plain. */
