@@ -15,7 +15,7 @@ import { NativeSources } from "../forges/native/sources.ts";
 import type { NativeOptions } from "../forges/native/options.ts";
 import { guestProgram } from "../guest/program.ts";
 import { providers as providerKinds } from "../providers/registry.ts";
-import type { Provider } from "../providers/provider.ts";
+import type { Provider, ProviderContext } from "../providers/provider.ts";
 import { guestRunners, removeGuest } from "../store/guest.ts";
 import { settingOnce } from "../store/settings.ts";
 import { Store } from "../store/store.ts";
@@ -59,7 +59,12 @@ export async function wire({ config, token, log, version }: Surroundings): Promi
     const guestFolder = join(config.stateFolder, "guest");
     mkdirSync(guestFolder, { recursive: true, mode: 0o711 });
 
-    const providers = await openProviders(config, { installation, guestFolder });
+    const providers = await openProviders(config, {
+      installation,
+      guestFolder,
+      stateFolder: config.stateFolder,
+      log,
+    });
     for (const provider of providers.values()) opened.push(() => provider.close());
     const { clock, now } = { clock: systemClock, now: systemClock.now };
     const metrics = new Metrics({ now, version });
@@ -126,13 +131,13 @@ function setting(store: Store, key: string, make: () => string): Promise<string>
 
 async function openProviders(
   config: Config,
-  { installation, guestFolder }: { installation: string; guestFolder: string },
+  shared: Pick<ProviderContext, "installation" | "guestFolder" | "stateFolder" | "log">,
 ): Promise<ReadonlyMap<string, Provider>> {
   const open = new Map<string, Provider>();
   for (const { name, kind, options } of config.providers) {
     const folder = join(config.stateFolder, "providers", name);
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    const context = { name, installation, folder, guestFolder, now: systemClock.now };
+    const context = { ...shared, name, folder, now: systemClock.now };
     const known = providerKinds[kind];
     // The configuration was checked against the same registry.
     if (known === undefined) throw new MayflyError("invalid", `there is no provider ${kind}`);

@@ -23,7 +23,6 @@ export interface Config {
   readonly token: Secret | null;
   readonly forges: readonly Part[];
   readonly providers: readonly Part[];
-  /** An empty `accept` stands for all that the pool's provider isolates well enough. */
   readonly pools: readonly Pool[];
   /** What a person should know, in words: a secret that others may read, no podman here. */
   readonly warnings: readonly string[];

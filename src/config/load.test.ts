@@ -47,7 +47,7 @@ suite("no configuration at all", () => {
       architecture: "x64",
     });
     assert.equal(pool?.max, 2);
-    assert.deepEqual(pool?.accept, [], "all that its provider isolates well enough");
+    assert.deepEqual(pool?.accept, ["trusted"]);
     assert.equal(pool?.network, false);
   });
 

@@ -39,7 +39,8 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
       maximum: pool.maximum ?? null,
       allow: pool.allow ?? [],
       deny: pool.deny ?? [],
-      accept: pool.accept ?? [],
+      // Strangers' code is let in on purpose, never by default.
+      accept: pool.accept ?? ["trusted"],
       max: pool.max ?? Math.max(min, warm, fitsTimes(size, machine)),
       min,
       warm,

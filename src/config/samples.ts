@@ -18,7 +18,7 @@ export const sampleKinds: Kinds = {
       summary: "Containers.",
       options: z.object({ image: z.string().optional() }),
     },
-    host: { summary: "Processes.", options: z.object({}), accepts: ["trusted"] },
+    host: { summary: "Processes.", options: z.object({}) },
     exec: {
       summary: "A program.",
       options: z.object({ command: z.array(z.string()).min(1) }),

@@ -80,7 +80,7 @@ function poolSchema(base: Size) {
       deny: key(labels, "Patterns that no label of a job may match."),
       accept: key(
         z.array(z.enum(trustClasses)).min(1).max(2),
-        "Whose code may run: `trusted`, `fork`. Default: all that the provider isolates well enough.",
+        "Whose code may run: `trusted`, `fork` (a stranger's). Default: trusted only.",
       ),
       max: key(count.min(1), "Machines at once, never more. Default: as many as fit here."),
       min: key(count, "Machines at once, never fewer. Default: 0."),
