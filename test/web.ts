@@ -164,7 +164,7 @@ export class StubFleet implements Fleet {
     }
   }
 
-  #now = (): number => this.clock.now();
+  readonly #now = (): number => this.clock.now();
   clock = new HandClock();
 }
 

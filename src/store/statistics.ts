@@ -42,7 +42,7 @@ export async function startedCount(db: Database): Promise<number> {
     .select((is) => is.fn.countAll<number>().as("count"))
     .where("state", "=", "started")
     .executeTakeFirstOrThrow();
-  return Number(count);
+  return count;
 }
 
 /** Of these names, our runners. */

@@ -42,7 +42,7 @@ async function resolve(name: string): Promise<string> {
 }
 
 function isLoopback(address: string): boolean {
-  return /^127\./.test(address) || address === "::1" || /^::ffff:127\./i.test(address);
+  return address.startsWith("127.") || address === "::1" || /^::ffff:127\./i.test(address);
 }
 
 /** Starts listening; resolves to the port. Throws `conflict`, `forbidden` or `invalid`. */

@@ -234,7 +234,7 @@ function fleetGauges(registry: Registry): (fleet: Fleet) => Promise<void> {
  * an idle server would pay for all day.
  */
 function processMetrics(registry: Registry, startedAt: number, version: string): void {
-  const gauge = (name: string, help: string, read: () => number | Promise<number>): void => {
+  const gauge = (name: string, help: string, read: () => number | Promise<number>): Gauge =>
     new Gauge({
       name,
       help,
@@ -243,7 +243,6 @@ function processMetrics(registry: Registry, startedAt: number, version: string):
         this.set(await read());
       },
     });
-  };
   const cpu = new Counter({
     name: "process_cpu_seconds_total",
     help: "User and system time spent",

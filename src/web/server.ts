@@ -102,6 +102,7 @@ function requireToken({ host, isLoopback }: TcpAddress, token: string | null): v
 
 /** Everything a slow or greedy client could hold on to has an end. */
 function boundedServer(app: Hono<Env>, limits: Limits): Server {
+  const answer = getRequestListener(app.fetch);
   const server = createServer(
     {
       headersTimeout: limits.headersMs,
@@ -110,7 +111,7 @@ function boundedServer(app: Hono<Env>, limits: Limits): Server {
       connectionsCheckingInterval: Math.min(5_000, limits.headersMs),
       maxHeaderSize: 16_384,
     },
-    getRequestListener(app.fetch),
+    (incoming, outgoing) => void answer(incoming, outgoing),
   );
   server.maxConnections = limits.connectionsMax;
   server.timeout = limits.silenceMs;

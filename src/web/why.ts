@@ -1,5 +1,5 @@
 import { MayflyError } from "../domain/errors.ts";
-import type { Fact } from "../domain/fact.ts";
+import type { Fact, FactKind } from "../domain/fact.ts";
 import type { JobOutcome } from "../domain/job.ts";
 import { formatUsd } from "../domain/money.ts";
 import type { Runner, RunnerState } from "../domain/runner.ts";
@@ -42,7 +42,9 @@ export async function why(fleet: Fleet, id: string, now: number): Promise<Why> {
       machine === null ? [] : history(db, machine.name),
     ]);
     const answer = await whyJob(fleet, job, machine, now);
-    const because = [...own, ...ofMachine].sort((a, b) => a.id - b.id).map(told);
+    const because = [...own, ...ofMachine]
+      .sort((a, b) => a.id - b.id)
+      .map((fact) => told(fact, fact.subjectKind === "runner" ? "machine " : ""));
     return { id, kind: "job", state: job.state, ...answer, because };
   }
   const machine = await findRunner(db, id);
@@ -52,7 +54,7 @@ export async function why(fleet: Fleet, id: string, now: number): Promise<Why> {
       hint: "`mayfly jobs` and `mayfly machines` list what there is.",
     });
   }
-  const because = (await history(db, machine.name)).map(told);
+  const because = (await history(db, machine.name)).map((fact) => told(fact, ""));
   const answer = whyMachine(machine, now);
   return { id, kind: "machine", state: machine.state, ...answer, because };
 }
@@ -126,10 +128,11 @@ function heldBack(fleet: Fleet, job: StoredJob, poolName: string, now: number): 
   }
   const hold = holdOf(fleet, job);
   const provider = fleet.providers().find(({ name }) => name === pool.provider);
-  if (provider?.backOff != null && provider.backOff.until > now) {
-    const { failures, reason, until } = provider.backOff;
+  const backOff = provider?.backOff ?? null;
+  if (backOff !== null && backOff.until > now) {
+    const { failures, reason, until } = backOff;
     return {
-      summary: `Provider ${provider.name} is asked again ${relative(until, now)}: ${reason} (${counted(failures, "failure")} in a row).`,
+      summary: `Provider ${pool.provider} is asked again ${relative(until, now)}: ${reason} (${counted(failures, "failure")} in a row).`,
       advice: "`mayfly doctor` tests what the provider needs and says how to mend it.",
     };
   }
@@ -143,7 +146,7 @@ function heldBack(fleet: Fleet, job: StoredJob, poolName: string, now: number): 
     hold.until === null || hold.until <= now ? "" : ` Next try ${relative(hold.until, now)}.`;
   const isFull = pool.max > 0 && hold.until === null;
   return {
-    summary: `Pool ${pool.name} holds it: ${hold.reason}.${until}`,
+    summary: `Pool ${pool.name} has no room for it: ${bareReason(hold.reason)}.${until}`,
     advice: isFull
       ? `It starts when a machine is free; a larger \`max\` of the pool allows more at once.`
       : null,
@@ -218,9 +221,28 @@ function whyMachine(machine: Runner, now: number): Answer {
   };
 }
 
-function told(fact: Fact): { at: number; text: string } {
-  const who = fact.subjectKind === "runner" ? `machine ${fact.subject} ` : "";
-  return { at: fact.at, text: `${who}${fact.kind}: ${fact.reason}` };
+const factWords: Readonly<Record<FactKind, string>> = {
+  seen: "seen",
+  placed: "placed",
+  refused: "refused",
+  claimed: "claimed",
+  asked: "asked for",
+  up: "up",
+  started: "started",
+  ended: "ended",
+  gone: "gone",
+  failed: "failed",
+  swept: "swept away",
+  noted: "noted",
+};
+
+function told({ at, kind, reason }: Fact, who: string): { at: number; text: string } {
+  return { at, text: `${who}${factWords[kind]}: ${reason}` };
+}
+
+/** A hold's reason without the count of those it holds, for a job that is one of them. */
+export function bareReason(reason: string): string {
+  return reason.replace(/^[0-9]+ jobs? waiting: /, "");
 }
 
 function sentence(text: string): string {

@@ -52,6 +52,7 @@ function swap(next) {
   const time = document.querySelector(".as-of");
   const freshTime = next.querySelector(".as-of");
   if (time !== null && freshTime !== null) time.innerHTML = freshTime.innerHTML;
+  setClock();
 }
 
 const seen = new WeakMap();
@@ -76,8 +77,8 @@ function keepOpen(address, listen) {
       source = null;
     } else if (source === null) {
       source = new EventSource(address);
-      source.onopen = () => say("on", "live");
-      source.onerror = () => say("off", "not connected; trying again");
+      source.addEventListener("open", () => say("on", "live"));
+      source.addEventListener("error", () => say("off", "not connected; trying again"));
       listen(source, () => {
         source?.close();
         document.removeEventListener("visibilitychange", look);
@@ -139,7 +140,20 @@ if (box !== null && address !== undefined) {
 }
 if (box !== null) box.scrollTop = box.scrollHeight;
 
-// Times, said as the server says them.
+// Times, said as the server says them, and by its clock: ours may be wrong.
+
+let clockAhead = 0;
+
+function setClock() {
+  const time = document.querySelector(".as-of time");
+  if (time !== null) clockAhead = new Date().getTime() - Date.parse(time.dateTime);
+}
+
+function serverNow() {
+  return new Date().getTime() - clockAhead;
+}
+
+setClock();
 
 const units = [
   [86_400, "d"],
@@ -169,7 +183,7 @@ function lasting(seconds) {
 setInterval(() => {
   if (document.hidden) return;
   for (const time of document.querySelectorAll("time[data-ago], time[data-lasting]")) {
-    const seconds = Math.round((Date.now() - Date.parse(time.dateTime)) / 1000);
+    const seconds = Math.round((serverNow() - Date.parse(time.dateTime)) / 1000);
     const text = "lasting" in time.dataset ? lasting(Math.max(0, seconds)) : ago(seconds);
     if (time.textContent.trim() !== text) time.textContent = text;
   }
@@ -178,7 +192,8 @@ setInterval(() => {
 // A slash goes to the search, as in many places; escape leaves it.
 
 document.addEventListener("keydown", (event) => {
-  const isTyping = event.target.closest?.("input, select, textarea") != null;
+  const isTyping =
+    event.target instanceof Element && event.target.matches("input, select, textarea");
   const find = document.getElementById("find");
   if (event.key === "/" && !isTyping && !event.ctrlKey && !event.metaKey && !event.altKey) {
     event.preventDefault();

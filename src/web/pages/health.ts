@@ -6,7 +6,7 @@ import { listLeases, type HeldLease } from "../../store/statistics.ts";
 import type { Web } from "../web.ts";
 import { relative, sizeText } from "../words.ts";
 import type { Page } from "./layout.ts";
-import { badge, emptyState, isolated, labelList, table, when, type Html } from "./parts.ts";
+import { badge, emptyState, isolated, labelList, prose, table, when, type Html } from "./parts.ts";
 
 /** Providers with what they need, forges, the store, and who holds what. */
 export async function healthPage(web: Web): Promise<Page> {
@@ -17,9 +17,18 @@ export async function healthPage(web: Web): Promise<Page> {
     listLeases(fleet.store.db),
     Promise.all(fleet.providers().map(async (one) => [one, await web.checks.of(one)] as const)),
   ]);
+  const isSound =
+    checks.every(
+      ([{ backOff }, results]) => !isAhead(backOff, now) && results.every(({ ok }) => ok),
+    ) && fleet.forges().every(({ failure }) => failure === null);
+  const verdict = !ready.ok
+    ? "Not ready."
+    : isSound
+      ? "All is well."
+      : "Running, but not all is well.";
   const content = html`<div class="lead" data-part="lead">
-      <h1>${ready.ok ? "Everything has started." : "Not ready."}</h1>
-      <p>${ready.detail}</p>
+      <h1>${verdict}</h1>
+      ${ready.ok ? "" : html`<p>${ready.detail}</p>`}
     </div>
     <section aria-labelledby="providers">
       <h2 id="providers">Providers</h2>
@@ -39,6 +48,10 @@ export async function healthPage(web: Web): Promise<Page> {
       ${leases.length === 0 ? "" : leaseTable(leases, now)}
     </section>`;
   return { title: "Health", section: "/health", live: "all", content };
+}
+
+function isAhead(backOff: ProviderHealth["backOff"], now: number): boolean {
+  return backOff !== null && backOff.until > now;
 }
 
 function providerCard(provider: ProviderHealth, checks: readonly Check[], now: number): Html {
@@ -70,7 +83,7 @@ function providerCard(provider: ProviderHealth, checks: readonly Check[], now: n
           html`<li class="${ok ? "ok" : "not-ok"}">
             <strong>${name}</strong> <span class="unseen">${ok ? "is well:" : "is missing:"}</span>
             ${isolated(detail)}
-            ${mend === null ? "" : html`<span class="mend">${isolated(mend)}</span>`}
+            ${mend === null ? "" : html`<span class="mend">${prose(mend)}</span>`}
           </li>`,
       )}
     </ul>

@@ -19,6 +19,7 @@ import {
   machineLink,
   perHour,
   poolLink,
+  prose,
   table,
   timeline,
   when,
@@ -48,7 +49,7 @@ export async function jobPage(
         ${jobBadge(job)} <span>${isolated(withoutPassword(job.repository))}</span>
       </p>
       <p class="why">${isolated(answer.summary)}</p>
-      ${answer.advice === null ? "" : html`<p class="advice">${answer.advice}</p>`}
+      ${answer.advice === null ? "" : html`<p class="advice">${prose(answer.advice)}</p>`}
     </div>
     <div class="split">
       <div class="aside" data-part="facts">
@@ -90,7 +91,7 @@ function jobFacts(job: StoredJob, machine: Runner | null, now: number): Html {
       ? null
       : [
           "Cost",
-          html`<span class="number">${formatUsd(costSoFar(machine, now))}</span>,
+          html`<span class="number">${formatUsd(costSoFar(machine, now))}</span> at
             ${perHour(machine.price)}`,
         ],
     job.work === null
@@ -135,6 +136,11 @@ function ranRow(
   return state === "started" ? ["Runs for", lasting(startedAt, now)] : null;
 }
 
+function atForge(job: StoredJob): Html {
+  const row = linkRow(job);
+  return row === null ? html`.` : html`: see it at ${row[1]}.`;
+}
+
 /** Only an address that a browser opens as a page; a forge could send any text. */
 function linkRow({ url, forge }: StoredJob): readonly [string, Html] | null {
   if (url === null || !/^https?:\/\//i.test(url)) return null;
@@ -168,7 +174,7 @@ function logSection(job: StoredJob, log: LogWindow | null, before: number | null
   if (log === null) {
     return html`<section aria-labelledby="log">
       <h2 id="log">Log</h2>
-      <div class="empty"><p>Its forge keeps its log.</p></div>
+      <div class="empty"><p>Its forge keeps its log${atForge(job)}</p></div>
     </section>`;
   }
   const address = `/jobs/${encodeURIComponent(job.id)}`;

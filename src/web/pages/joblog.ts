@@ -90,9 +90,8 @@ export class LogPainter {
     return html`<li class="${line.stream}">
       <time datetime="${new Date(line.at).toISOString()}" title="${exactTime(line.at)}"
         >${offsetText(offset)}</time
-      >${line.stream === "stderr" ? html`<span class="stream" title="standard error">err</span>` : ""}<code
-        >${painted.html}</code
-      >
+      ><span class="stream">${line.stream === "stderr" ? "err" : ""}</span
+      ><code>${painted.html}</code>
     </li>`;
   }
 }
@@ -141,5 +140,5 @@ export async function* followPainted(
 }
 
 async function joined(items: readonly Html[]): Promise<string> {
-  return (await Promise.all(items)).join("").replaceAll("\n", " ");
+  return (await html`${items}`).toString().replaceAll("\n", " ");
 }

@@ -67,7 +67,7 @@ export async function overviewPage(web: Web, window: TrendWindow): Promise<Page>
       <p>${machinesSentence(counts)} ${moneySentence(perHourNow, today)}</p>
       ${troubles(web)}
     </div>
-    ${isNew ? firstSteps() : ""}
+    <div data-part="first" ${isNew ? "" : html`hidden`}>${isNew ? firstSteps() : ""}</div>
     <section aria-labelledby="waiting" data-part="waiting">
       <h2 id="waiting">Waiting ${count(counts.waiting)}</h2>
       ${await waitingTable(web, waiting, now)}
@@ -82,7 +82,7 @@ export async function overviewPage(web: Web, window: TrendWindow): Promise<Page>
       ${endedTable(ended, machines, now)}
       ${ended.length < endedShown ? "" : html`<p class="more"><a href="/jobs?state=ended">All that ended</a></p>`}
     </section>
-    <section aria-labelledby="trends" data-part="trends">
+    <section aria-labelledby="trends" data-part="trends" ${isNew ? html`hidden` : ""}>
       <div class="heading">
         <h2 id="trends">How it went</h2>
         <p class="switch" role="group" aria-label="Time span">

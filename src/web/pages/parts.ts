@@ -162,15 +162,37 @@ export function emptyState(text: string, command: string | null = null): Html {
   </div>`;
 }
 
-/** A history read aloud. */
+/**
+ * A history read aloud: when each thing was, to the second, and how long after the one before.
+ */
 export function timeline(
   items: readonly { readonly at: number | null; readonly text: string }[],
   now: number,
 ): Html {
+  let before: number | null = null;
   return html`<ol class="timeline">
-    ${items.map(
-      ({ at, text }) =>
-        html`<li>${at === null ? "" : when(at, now)} <span>${isolated(text)}</span></li>`,
-    )}
+    ${items.map(({ at, text }) => {
+      const after =
+        at === null || before === null || at - before < 1000 ? "" : `+${duration(at - before)}`;
+      before = at ?? before;
+      return html`<li>
+        <span>${at === null ? "" : clock(at, now)} <span class="soft">${after}</span></span>
+        <span>${isolated(text.slice(0, 1).toUpperCase() + text.slice(1))}</span>
+      </li>`;
+    })}
   </ol>`;
+}
+
+/** `13:05:09`, with the day when it was not today (UTC). */
+function clock(at: number, now: number): Html {
+  const text = exactTime(at);
+  const isToday = text.slice(0, 10) === exactTime(now).slice(0, 10);
+  return html`<time datetime="${new Date(at).toISOString()}" title="${text}"
+    >${isToday ? text.slice(11, 19) : text.slice(5, 19)}</time
+  >`;
+}
+
+/** A sentence of ours, whose `commands` are set as such. */
+export function prose(text: string): Html {
+  return html`${text.split("`").map((part, index) => (index % 2 === 0 ? part : html`<code>${part}</code>`))}`;
 }

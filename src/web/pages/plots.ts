@@ -19,7 +19,7 @@ interface Plot {
   readonly title: string;
   /** Its essence in a few words, said beside the title. */
   readonly essence: string;
-  readonly shape: "bars" | "steps";
+  readonly shape: "bars" | "steps" | "spans";
   readonly series: readonly Series[];
   readonly say: (value: number) => string;
   /** The least top of its scale, and how scales grow. */
@@ -58,12 +58,12 @@ function startPlot({ points }: Trend): Plot {
     id: "start",
     title: "Time to start",
     essence: waits.length === 0 ? "no job started" : `95 of 100 within ${duration(worst)}`,
-    shape: "steps",
+    shape: "spans",
     series: [
       { name: "half of the jobs within", read: ({ waitP50Ms }) => waitP50Ms },
       { name: "95 of 100 within", read: ({ waitP95Ms }) => waitP95Ms },
     ],
-    say: duration,
+    say: (value) => (value === 0 ? "0" : duration(value)),
     ceilings: [1, 2, 4, 10, 20, 40, 60, 120, 300, 600, 1200, 3600, 7200].map((s) => s * 1000),
   };
 }
@@ -90,7 +90,7 @@ function costPlot({ points, stepMs }: Trend): Plot {
     essence: total === 0 ? "nothing to pay" : `${formatUsd(Math.round(total))} in all`,
     shape: "bars",
     series: [{ name: "cost per hour", read: ({ microUsd }) => microUsd * perHour }],
-    say: (value) => formatUsd(Math.round(value)),
+    say: priceText,
     ceilings: [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10].map((usd) => usd * 1e6),
   };
 }
@@ -117,7 +117,11 @@ function draw(plot: Plot, trend: Trend): Html {
         aria-label="${describe}"
       >
         <path class="grid" d="M0 0H${width}M0 ${height / 2}H${width}M0 ${height}H${width}" />
-        ${plot.series.map((series, index) => drawSeries(plot, series, index, points, top))}
+        ${
+          plot.shape === "spans"
+            ? drawSpans(plot, points, top)
+            : plot.series.map((series, index) => drawSeries(plot, series, index, points, top))
+        }
         ${points.map((point, index) => hover(plot, point, index, trend.stepMs))}
       </svg>
       <div class="days" aria-hidden="true">${ends(trend)}</div>
@@ -169,6 +173,21 @@ function drawSeries(
   const area =
     id === "queue" && line !== "" ? html`<path class="area" d="${line}V${height}H0z" />` : html``;
   return html`${area}<path class="line series-${index}" d="${line}" />`;
+}
+
+/** From the first series' value to the second's, the first marked. */
+function drawSpans({ series }: Plot, points: readonly TrendPoint[], top: number): Html {
+  const y = (value: number): string => (height - (value / top) * height).toFixed(2);
+  let marks = "";
+  let spans = "";
+  for (const [column, point] of points.entries()) {
+    const [low = null, high = null] = series.map(({ read }) => read(point));
+    if (low === null || high === null) continue;
+    const x = column * stepWidth + 1;
+    spans += `M${x} ${y(low)}V${y(high)}h${stepWidth - 2}V${y(low)}z`;
+    marks += `M${x} ${y(low)}h${stepWidth - 2}`;
+  }
+  return html`<path class="bar pale" d="${spans}" /><path class="line" d="${marks}" />`;
 }
 
 /** What a pointer resting on an interval is told. */
@@ -228,6 +247,13 @@ function ceilingOf(value: number, ceilings: readonly number[]): number {
   if (found !== undefined) return found;
   const magnitude = 10 ** Math.floor(Math.log10(value));
   return ([1, 2, 5, 10].find((factor) => factor * magnitude >= value) ?? 10) * magnitude;
+}
+
+/** For a scale: as few digits as tell it. */
+function priceText(microUsd: number): string {
+  const usd = microUsd / 1e6;
+  if (usd === 0) return "$0";
+  return usd >= 10 ? `$${Math.round(usd)}` : `$${usd.toFixed(usd < 0.02 ? 3 : 2)}`;
 }
 
 function rounded(value: number): string {

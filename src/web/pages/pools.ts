@@ -3,6 +3,7 @@ import { counted } from "../../domain/words.ts";
 import { poolViews } from "../api/fleet.ts";
 import type { PoolView } from "../views.ts";
 import type { Web } from "../web.ts";
+import { bareReason } from "../why.ts";
 import { relative, sizeText } from "../words.ts";
 import type { Page } from "./layout.ts";
 import { badge, emptyState, isolated, labelList, when, type Html } from "./parts.ts";
@@ -41,8 +42,8 @@ function poolCard(pool: PoolView, now: number): Html {
     </div>
     ${bar(pool)}
     <p>
-      ${alive} of at most ${counted(pool.max, "machine")} alive: ${counts.busy} busy, ${counts.idle}
-      idle, ${counts.booting} starting, ${counts.ending} being removed.
+      ${pool.max === 0 ? "Closed: no machine is made for it (max 0)." : ""}
+      ${pool.max === 0 && alive === 0 ? "" : `${alive} of at most ${counted(pool.max, "machine")} alive${states(counts)}.`}
       ${
         counts.waiting === 0
           ? "Nothing waits."
@@ -81,10 +82,21 @@ function poolCard(pool: PoolView, now: number): Html {
   </section>`;
 }
 
+function states({ busy, idle, booting, ending }: PoolView["counts"]): string {
+  const parts = [
+    [busy, "busy"],
+    [idle, "idle"],
+    [booting, "starting"],
+    [ending, "being removed"],
+  ] as const;
+  const said = parts.filter(([number]) => number > 0).map(([number, word]) => `${number} ${word}`);
+  return said.length === 0 ? "" : `: ${said.join(", ")}`;
+}
+
 function kept({ min, warm }: PoolView): string {
   const parts = [
     ...(min > 0 ? [`at least ${min} alive`] : []),
-    ...(warm > 0 ? [`${warm} idle ones ready`] : []),
+    ...(warm > 0 ? [`${counted(warm, "idle machine")} ready`] : []),
   ];
   return parts.length === 0 ? "none without a job" : parts.join(", ");
 }
@@ -135,7 +147,7 @@ function planOf({ plan }: PoolView, now: number): Html {
             <span>
               <strong>${counted(action.count, action.kind === "hold" ? "job" : "machine")}</strong>
               ${action.labels === null ? "" : html`for ${labelList(action.labels)}`}
-              ${isolated(action.reason)}
+              <span class="soft">${isolated(bareReason(action.reason))}</span>
               ${
                 action.until === null || action.until <= now
                   ? ""

@@ -3,6 +3,7 @@ import { html } from "hono/html";
 import type { Problem } from "../errors.ts";
 import type { Env, Web } from "../web.ts";
 import { render } from "./layout.ts";
+import { prose } from "./parts.ts";
 
 /** A refusal, as a page. */
 export async function problemPage(web: Web, c: Context<Env>, problem: Problem): Promise<Response> {
@@ -11,7 +12,7 @@ export async function problemPage(web: Web, c: Context<Env>, problem: Problem): 
     <p class="trail">${problem.status}</p>
     <h1>${isMissing ? "Nothing here." : `${problem.title}.`}</h1>
     <p class="why">${capital(problem.detail)}.</p>
-    ${problem.hint === undefined || isMissing ? "" : html`<p class="advice">${problem.hint}</p>`}
+    ${problem.hint === undefined || isMissing ? "" : html`<p class="advice">${prose(problem.hint)}</p>`}
     <p><a href="/">Back to the overview</a></p>
   </div>`;
   const page = { title: problem.title, section: null, live: null, content };

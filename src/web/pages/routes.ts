@@ -43,11 +43,12 @@ export function pageRoutes(web: Web): Hono<Env> {
     );
   });
   app.get("/jobs/:id", (c) => {
-    const before = /^[0-9]{1,15}$/.test(c.req.query("before") ?? "") ? c.req.query("before") : null;
+    const asked = c.req.query("before") ?? "";
+    const before = /^[0-9]{1,15}$/.test(asked) ? asked : null;
     const session = web.access.session(facts(c));
     return show(
       c,
-      jobPage(web, c.req.param("id"), before == null ? null : Number(before), session),
+      jobPage(web, c.req.param("id"), before === null ? null : Number(before), session),
     );
   });
   app.get("/jobs/:id/live", async (c) => {
