@@ -1,0 +1,134 @@
+import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { basename, join, resolve } from "node:path";
+import type { Readable } from "node:stream";
+import { MayflyError } from "../domain/errors.ts";
+import { counted, quote } from "../domain/words.ts";
+import { git, gitStream, lastLine } from "./git.ts";
+
+/** A repository on this machine at a revision, to be sent as a tree. */
+export interface LocalTree {
+  /** The name of its folder. */
+  readonly name: string;
+  readonly commit: string;
+  /** What of the folder is not in the tree, in words. */
+  readonly leftOut: readonly string[];
+  /** The tree as a tar archive. */
+  archive(): Promise<Readable>;
+}
+
+/**
+ * Finds the repository around `path` and resolves the revision (HEAD when undefined). Throws
+ * `not_found` or `invalid` with what to do.
+ */
+export async function localTree(path: string, revision: string | undefined): Promise<LocalTree> {
+  const top = await repositoryAround(path);
+  const commit = await commitOf(top, revision);
+  return {
+    name: basename(top),
+    commit,
+    leftOut: await leftOut(top, commit, revision),
+    archive: () => archive(top, commit),
+  };
+}
+
+async function repositoryAround(path: string): Promise<string> {
+  const folder = resolve(path);
+  const isFolder = (await stat(folder).catch(() => null))?.isDirectory() ?? null;
+  if (isFolder !== true) {
+    const what = isFolder === null ? "there is no folder" : "it is a file, and no folder:";
+    throw new MayflyError("not_found", `${what} ${folder}`, {
+      where: "--repo",
+      hint: "Give a repository's folder or its URL; an archive goes with --tarball.",
+    });
+  }
+  const found = await git(["-C", folder, "rev-parse", "--show-toplevel"]);
+  if (found.code === 0) return found.stdout.replace(/\n$/, "");
+  if (/dubious ownership/.test(found.stderr)) {
+    throw new MayflyError("forbidden", `git does not trust ${folder}: another user owns it`, {
+      where: "--repo",
+      hint: `If you do: git config --global --add safe.directory ${folder}`,
+    });
+  }
+  if (/must be run in a work tree/.test(found.stderr)) {
+    const { stdout } = await git(["-C", folder, "rev-parse", "--absolute-git-dir"]);
+    return stdout.replace(/\n$/, "");
+  }
+  throw new MayflyError("invalid", `${folder} is not a git repository`, {
+    where: "--repo",
+    hint: "Run it in one, name one with --repo, or send the folder as it is: tar -c . | mayfly submit --tarball - …",
+  });
+}
+
+async function commitOf(top: string, revision: string | undefined): Promise<string> {
+  const asked = revision ?? "HEAD";
+  const verify = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
+  const found = await git(["-C", top, ...verify, `${asked}^{commit}`]);
+  if (found.code === 0) return found.stdout.trim();
+  const { code: isUnborn } = await git(["-C", top, "rev-parse", "--verify", "--quiet", "HEAD"]);
+  if (revision === undefined || (isUnborn !== 0 && asked === "HEAD")) {
+    throw new MayflyError("not_found", `${top} has no commit yet`, {
+      where: "--repo",
+      hint: "Commit what is to be run: git add -A && git commit",
+    });
+  }
+  const { stdout: shallow } = await git(["-C", top, "rev-parse", "--is-shallow-repository"]);
+  const isShallow = shallow.trim() === "true";
+  throw new MayflyError("not_found", `${top} has no revision ${quote(asked)}`, {
+    where: "--rev",
+    hint: isShallow
+      ? "It is a shallow clone, which lacks older commits; get them: git fetch --unshallow"
+      : "Look with git log --all, or fetch it first: git fetch",
+  });
+}
+
+async function leftOut(
+  top: string,
+  commit: string,
+  revision: string | undefined,
+): Promise<string[]> {
+  const words: string[] = [];
+  const { stdout: head } = await git(["-C", top, "rev-parse", "--verify", "--quiet", "HEAD"]);
+  if (revision === undefined || head.trim() === commit) {
+    const status = await git(["-C", top, "status", "--porcelain", "--untracked-files=normal"]);
+    const changed = status.code === 0 ? status.stdout.split("\n").length - 1 : 0;
+    if (changed > 0) words.push(`${counted(changed, "change")} not committed`);
+  }
+  const modules = await git(["-C", top, "cat-file", "-e", `${commit}:.gitmodules`]);
+  if (modules.code === 0) words.push("the submodules");
+  return words;
+}
+
+/**
+ * By way of an empty repository that borrows the objects: there, attributes that keep files out of
+ * releases do not count, and a test needs the whole tree.
+ */
+async function archive(top: string, commit: string): Promise<Readable> {
+  const objects = await git([
+    "-C",
+    top,
+    "rev-parse",
+    "--path-format=absolute",
+    "--git-path",
+    "objects",
+  ]);
+  const format = await git(["-C", top, "rev-parse", "--show-object-format"]);
+  const folder = await mkdtemp(join(tmpdir(), "mayfly-archive-"));
+  const remove = () => rm(folder, { recursive: true, force: true });
+  try {
+    const options = ["--quiet", "--bare", "--template=", `--object-format=${format.stdout.trim()}`];
+    const made = await git(["init", ...options, folder]);
+    if (made.code !== 0)
+      throw new MayflyError("unavailable", `git could not: ${lastLine(made.stderr)}`);
+    await mkdir(join(folder, "info"), { recursive: true });
+    await writeFile(join(folder, "info", "attributes"), "* -export-ignore -export-subst\n");
+    await mkdir(join(folder, "objects", "info"), { recursive: true });
+    await writeFile(join(folder, "objects", "info", "alternates"), objects.stdout);
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+  const stream = gitStream([`--git-dir=${folder}`, "archive", "--format=tar", commit]);
+  stream.once("close", () => void remove());
+  return stream;
+}

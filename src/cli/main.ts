@@ -1,0 +1,61 @@
+import { CommanderError } from "commander";
+import { MayflyError } from "../domain/errors.ts";
+import { exit, exitOfError } from "./exit.ts";
+import { version } from "./places.ts";
+import { program } from "./program.ts";
+import { painter } from "./terminal.ts";
+
+/*
+ * The entry: parses, runs one command, and turns whatever it throws into words and a status.
+ */
+
+// Whoever reads us has gone: nothing is left to be said, and no reason for a stack trace.
+for (const output of [process.stdout, process.stderr]) {
+  output.on("error", (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === "EPIPE" ? exit.brokenPipe : exit.internal);
+  });
+}
+
+let status: number = exit.ok;
+const root = program(version, (ended) => (status = ended));
+root.exitOverride();
+for (const command of [...root.commands, ...root.commands.flatMap(({ commands }) => commands)]) {
+  command.exitOverride().copyInheritedSettings(root);
+}
+
+try {
+  await root.parseAsync();
+} catch (error) {
+  status = explain(error);
+}
+await ended(process.stdout);
+process.exit(status);
+
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage;
+  const isJson = process.argv.includes("--json");
+  if (process.argv.includes("--debug") || !(error instanceof MayflyError)) {
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  }
+  if (!(error instanceof MayflyError)) {
+    process.stderr.write(
+      "mayfly: this is a bug in Mayfly; please report it with the lines above\n",
+    );
+    return exit.internal;
+  }
+  const { code, message, where, hint } = error;
+  if (isJson) {
+    process.stderr.write(`${JSON.stringify({ error: { code, detail: message, where, hint } })}\n`);
+    return exitOfError(error);
+  }
+  const paint = painter(process.stderr);
+  const place = where === undefined || message.includes(where) ? "" : `${where}: `;
+  process.stderr.write(`${paint("red", "mayfly:")} ${place}${message}\n`);
+  if (hint !== undefined) process.stderr.write(`${paint("dim", "      →")} ${hint}\n`);
+  return exitOfError(error);
+}
+
+/** What was printed is with its reader before we go. */
+function ended(output: NodeJS.WriteStream): Promise<void> {
+  return new Promise((resolve) => output.write("", () => resolve()));
+}

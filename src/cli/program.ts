@@ -1,0 +1,165 @@
+import { Command, Option } from "commander";
+
+/** Flags of every command. */
+export interface CommonFlags {
+  readonly json?: true;
+  readonly debug?: true;
+}
+
+/** Flags of every command that asks a running Mayfly. */
+export interface ClientFlags extends CommonFlags {
+  readonly server?: string;
+  readonly state?: string;
+}
+
+/** What a command's module exports; loaded when the command is called, and not before. */
+type Run<A extends unknown[]> = { run: (...args: A) => Promise<number> };
+
+/**
+ * The whole command line. `finish` takes a command's exit status. Nothing but its words is loaded
+ * here, so that asking for help is quick.
+ */
+export function program(version: () => string, finish: (status: number) => void): Command {
+  const root = new Command("mayfly")
+    .description("Gives every CI job a machine of its own that lives for that one job.")
+    .usage("COMMAND [OPTIONS]")
+    .helpCommand(false)
+    .showSuggestionAfterError()
+    .configureOutput({
+      outputError: (text, write) => write(text.replace(/^error: /, "mayfly: ")),
+    })
+    .showHelpAfterError("(mayfly --help lists what there is)")
+    .configureHelp({ sortSubcommands: false });
+  root.option("-V, --version", "show the version").on("option:version", () => {
+    process.stdout.write(`${version()}\n`);
+    process.exit(0);
+  });
+
+  const lazily =
+    <A extends unknown[]>(load: () => Promise<Run<A>>) =>
+    async (...args: unknown[]): Promise<void> => {
+      const { run } = await load();
+      // Commander gives a command's arguments, its options, and at last the command itself.
+      finish(await run(...(args.slice(0, -1) as A)));
+    };
+
+  const add = (usage: string, what: string): Command => root.command(usage).description(what);
+  // Last, so that help begins with what is a command's own.
+  const common = (command: Command): Command =>
+    command
+      .option("--json", "print JSON, in the API's shapes")
+      .addOption(new Option("--debug", "show where an error came from").hideHelp());
+  const asking = (command: Command): Command =>
+    common(
+      command
+        .option("--server <url>", "the Mayfly to ask (or MAYFLY_SERVER; http://127.0.0.1:8420)")
+        .option("--state <dir>", "a local server's state folder, for its token"),
+    );
+  const listing = (command: Command): Command =>
+    asking(
+      command
+        .option("--pool <name>", "only of this pool")
+        .option("--limit <number>", "at most so many, up to 500 (30)"),
+    );
+  const job = "the job; its first letters are enough";
+  const configFile = "the configuration (mayfly.yaml here, or every default)";
+
+  common(
+    add("up", "start Mayfly here, and stay until it is stopped")
+      .option("--config <file>", configFile)
+      .option("--state <dir>", "the folder that holds everything")
+      .option("--listen <address>", "where the pages and the API listen (127.0.0.1:8420)")
+      .option("--example", "run the example job, as on a first start without configuration")
+      .option("--no-example", "do not, even then"),
+  ).action(lazily(() => import("./up.ts")));
+
+  asking(
+    add("submit", "run a command on a repository in a machine of its own")
+      .argument("[command...]", "the program and its arguments, after --; else the target `test`")
+      .option("--repo <path|url>", "the repository (the one around the current folder)")
+      .option("--no-repo", "none: the command starts in an empty folder")
+      .option("--rev <revision>", "a branch, a tag or a commit (HEAD)")
+      .option("--tarball <file>", "a tar archive instead of a repository; - is standard input")
+      .option("--target <name>", "run a target by mk, make or npm instead of a command")
+      .option("--pool <name>", "only in this pool")
+      .option(
+        "--label <label>",
+        "what it asks of its machine, such as 4cpu8gb; may be repeated",
+        more,
+      )
+      .option(
+        "--env <name=value>",
+        "a variable of the command; NAME alone takes it from here",
+        more,
+      )
+      .option("--artifact <glob>", "files to bring back; may be repeated", more)
+      .option("--timeout <duration>", "how long it may run, such as 10m (the pool's limit)")
+      .option("--name <name>", "what people call it (the command)")
+      .option("--wait", "show its output, and exit with its status"),
+  ).action(lazily(() => import("./submit.ts")));
+
+  listing(
+    add("jobs", "list jobs, newest first")
+      .option("--waiting", "only those that wait")
+      .option("--started", "only those that run")
+      .option("--ended", "only those that are over"),
+  ).action(lazily(() => import("./jobs.ts")));
+  listing(
+    add("runners", "list runners: what forges see").option("--all", "also those that are gone"),
+  ).action(lazily(() => import("./runners.ts")));
+  listing(
+    add("machines", "list machines: what providers made, and what it costs").option(
+      "--all",
+      "also those that are gone",
+    ),
+  ).action(lazily(() => import("./machines.ts")));
+  asking(add("status", "show what a running Mayfly holds, and whether its providers work")).action(
+    lazily(() => import("./status.ts")),
+  );
+
+  asking(
+    add("why", "say why a job waits, is where it is, or ended; why a machine is there").argument(
+      "<id>",
+      "a job or machine; its first letters are enough",
+    ),
+  ).action(lazily(() => import("./why.ts")));
+  asking(
+    add("logs", "show a job's output")
+      .argument("<id>", job)
+      .option("-f, --follow", "go on until the job is over")
+      .option("-t, --timestamps", "begin each line with its time"),
+  ).action(lazily(() => import("./logs.ts")));
+  asking(add("cancel", "end a job").argument("<id>", job)).action(
+    lazily(() => import("./cancel.ts")),
+  );
+  asking(
+    add("artifacts", "list or fetch what a job brought back")
+      .argument("<id>", job)
+      .option("--to <dir>", "fetch them into this folder"),
+  ).action(lazily(() => import("./artifacts.ts")));
+
+  common(
+    add("doctor", "test what Mayfly needs here, and say how to mend it")
+      .option("--config <file>", configFile)
+      .option("--state <dir>", "the folder that holds everything"),
+  ).action(lazily(() => import("./doctor.ts")));
+
+  const config = add(
+    "config",
+    "check the configuration, or describe it (config check, config schema)",
+  );
+  common(
+    config
+      .command("check")
+      .description("say what is wrong in a configuration, or what it amounts to")
+      .argument("[file]", "the configuration (mayfly.yaml here)"),
+  ).action(lazily(() => import("./config-check.ts")));
+  common(
+    config.command("schema").description("print the JSON Schema of mayfly.yaml, for editors"),
+  ).action(lazily(() => import("./config-schema.ts")));
+  return root;
+}
+
+function more(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
