@@ -40,6 +40,8 @@ export class ContentFolder {
    */
   async keep(body: Readable, bytesMax: number, check?: Checker): Promise<Kept> {
     const temporary = join(this.#folder, `.${randomUUID()}.new`);
+    // It may break before anybody reads it; the reading will tell.
+    body.on("error", () => {});
     try {
       const kept = await writeAll(body, temporary, bytesMax, check);
       await rename(temporary, this.path(kept.sha256));

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcessByStdio } from "node:child_process";
-import type { Readable } from "node:stream";
+import { PassThrough, type Readable } from "node:stream";
 import { MayflyError } from "../../domain/errors.ts";
 import { clip } from "../../domain/words.ts";
 
@@ -101,7 +101,8 @@ export function startGit(run: GitRun, args: readonly string[]): GitProcess {
       else reject(explain(errors, signal));
     });
   });
-  return { stdout: child.stdout, done, kill };
+  // Node throws away what a process printed if nobody reads it by the time it ends.
+  return { stdout: child.stdout.pipe(new PassThrough()), done, kill };
 }
 
 /** Runs git to its end; what it printed, at most 64 KiB of it. */

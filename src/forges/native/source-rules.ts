@@ -54,10 +54,12 @@ function parseUrl(text: string): URL {
     user === undefined || host === undefined || path === undefined
       ? text
       : `ssh://${user}@${host}/${path.replace(/^\//, "")}`;
-  const url = URL.canParse(written) ? new URL(written) : null;
-  // `ext::sh -c …` parses as a URL of scheme `ext:` without a host.
-  const hasHost = url !== null && /^[\w.-]+$|^\[[0-9a-f:.]+\]$/i.test(url.hostname);
-  if (url === null || !hasHost || url.hostname.startsWith("-") || url.username.startsWith("-")) {
+  const isWhole = /^[a-z][a-z0-9+.-]*:\/\/[^/]/i.test(written);
+  const url = isWhole && URL.canParse(written) ? new URL(written) : null;
+  // `ext::sh -c …` is a URL without a host.
+  const isHost = /^(?!-)[\w.-]+$|^\[[0-9a-f:.]+\]$/i.test(url?.hostname ?? "");
+  const isUser = /^(?!-)[\w.+-]*$/.test(url?.username ?? "");
+  if (url === null || !isHost || !isUser) {
     throw invalid("source.url", `${quote(text)} is no address of a repository`, {
       hint: "Write https://host/path, ssh://user@host/path, user@host:path or an absolute path.",
     });

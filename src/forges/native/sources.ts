@@ -83,6 +83,7 @@ export class NativeSources {
   /** Keeps an archive, plain or by gzip, once every entry is found good. */
   keep(archive: Readable): Promise<Kept> {
     const check = new TreeCheck({ entriesMax, bytesMax: treeBytesMax, outerLinks: "refuse" });
+    archive.on("error", () => {});
     return this.#trees.keep(Readable.from(plain(archive)), treeBytesMax, check);
   }
 
