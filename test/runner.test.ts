@@ -107,11 +107,14 @@ describe("the test runner", () => {
   });
 
   test("runs files by any part of their path, or the fast ones alone", () => {
-    write("domain/a", `test("a", () => {});`);
+    write(
+      "domain/a",
+      `test("a", () => {}); describe("on PostgreSQL", () => { test("b", () => {}); });`,
+    );
     write("web/b", `test("b", () => { throw new Error("b"); });`);
-    assert.equal(run("domain").counts, "1 passed, 0 failed, 0 skipped");
+    assert.equal(run("domain").counts, "2 passed, 0 failed, 0 skipped");
     assert.equal(run("--unit").counts, "1 passed, 0 failed, 0 skipped");
-    assert.equal(run().counts, "1 passed, 1 failed, 0 skipped");
+    assert.equal(run().counts, "2 passed, 1 failed, 0 skipped");
   });
 
   test("fails when no test ran", () => {

@@ -31,6 +31,8 @@ export interface Ending {
 export interface FileOptions {
   readonly testTimeoutMs: number;
   readonly fileTimeoutMs: number;
+  /** Tests of such a name are left out. */
+  readonly skipPattern: string | null;
   /** Where its events go; a file of its own. */
   readonly eventsFile: string;
   /** Ends it at once. */
@@ -46,7 +48,7 @@ export async function runFile(file: string, options: FileOptions): Promise<FileR
   const { ending, output } = await runProcess(file, options);
   const reports = await readReports(options.eventsFile);
   const durationMs = performance.now() - startedAt;
-  return { file, durationMs, output, ...judge(reports, ending) };
+  return { file, durationMs, output, ...judge(reports, ending, options.skipPattern !== null) };
 }
 
 async function runProcess(
@@ -59,6 +61,7 @@ async function runProcess(
       `--test-reporter=${reporter}`,
       `--test-reporter-destination=${options.eventsFile}`,
       `--test-timeout=${options.testTimeoutMs}`,
+      ...(options.skipPattern === null ? [] : [`--test-skip-pattern=${options.skipPattern}`]),
       file,
     ],
     {
@@ -121,11 +124,12 @@ async function readReports(path: string): Promise<Report[]> {
 
 /**
  * Counts tests, not suites; but a suite that is skipped, or fails by itself, counts as one, and so
- * does a file that breaks, ends early, or has no test in it.
+ * does a file that breaks, ends early, or has no test in it (unless tests were `leftOut`).
  */
 export function judge(
   reports: readonly Report[],
   ending: Ending,
+  leftOut = false,
 ): Omit<FileResult, "file" | "durationMs" | "output"> {
   const results = reports.flatMap((report) => (report.kind === "result" ? [report.result] : []));
   const failures: Failure[] = [];
@@ -143,7 +147,7 @@ export function judge(
       failures.push({ name, text: result.failure.text });
     }
   }
-  const broken = breakage(reports, ending, failed, passed + skipped.length);
+  const broken = breakage(reports, ending, failed, leftOut || passed + failed + skipped.length > 0);
   if (broken !== null) {
     failed += 1;
     const notes = reports.flatMap((report) => (report.kind === "note" ? [report.text] : []));
@@ -157,14 +161,14 @@ function breakage(
   reports: readonly Report[],
   ending: Ending,
   failed: number,
-  others: number,
+  hasTests: boolean,
 ): string | null {
   if (ending.timedOut) return "did not end in time";
   if (ending.signal !== null) return `was ended by ${ending.signal}`;
   if (failed === 0 && ending.code !== 0) {
     return `exited with status ${ending.code}, though no test failed`;
   }
-  if (failed + others === 0) return "has no test, or exited before one had ended";
-  if (!reports.some((report) => report.kind === "end")) return "exited before its tests had ended";
-  return null;
+  if (!hasTests) return "has no test, or exited before one had ended";
+  const ended = reports.length === 0 || reports.some(({ kind }) => kind === "end");
+  return ended ? null : "exited before its tests had ended";
 }

@@ -11,7 +11,9 @@ export function describeFile(result: FileResult): string {
     result.skipped.length > 0 ? `${result.skipped.length} skipped` : "",
   ].filter((count) => count !== "");
   const mark = result.failed > 0 ? "FAIL" : "ok  ";
-  const lines = [`${mark} ${result.file}: ${counts.join(", ")} (${seconds(result.durationMs)})`];
+  const lines = [
+    `${mark} ${result.file}: ${counts.join(", ") || "left out"} (${seconds(result.durationMs)})`,
+  ];
   for (const failure of result.failures) {
     lines.push("", `  ✖ ${failure.name}`, indent(failure.text, "    "));
   }
