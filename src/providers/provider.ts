@@ -43,6 +43,8 @@ export interface Check {
   readonly ok: boolean;
   readonly detail: string;
   readonly mend: string | null;
+  /** Without it the provider still works, for less. */
+  readonly isOptional?: true;
 }
 
 /**

@@ -67,7 +67,7 @@ function walls({ userNamespace }: Powers): Check {
     ? "root of a machine is another user on this host"
     : "root of a machine is root on this host: trusted jobs only";
   const mend = userNamespace ? null : "run Mayfly where the kernel lets it map user ids";
-  return { name: "user namespace", ok: userNamespace, detail, mend };
+  return { name: "user namespace", ok: userNamespace, detail, mend, isOptional: true };
 }
 
 function limits({ limits: ok, rootless }: Powers): Check {
@@ -76,7 +76,8 @@ function limits({ limits: ok, rootless }: Powers): Check {
     : "memory, processors and processes are not limited: trusted jobs only";
   const asUser = "boot with cgroup v2 and let systemd delegate to users, or run Mayfly as root";
   const asRoot = "give Mayfly a cgroup tree that it may write to";
-  return { name: "limits", ok, detail, mend: ok ? null : rootless ? asUser : asRoot };
+  const mend = ok ? null : rootless ? asUser : asRoot;
+  return { name: "limits", ok, detail, mend, isOptional: true };
 }
 
 function store({ driver, graphRoot, rootless }: Powers): Check {
@@ -84,7 +85,8 @@ function store({ driver, graphRoot, rootless }: Powers): Check {
   const file = rootless ? "~/.config/containers/storage.conf" : "/etc/containers/storage.conf";
   const mend = `set driver = "overlay" under [storage] in ${file}, and podman system reset`;
   const slow = ok ? "" : ", which copies the whole image for each machine";
-  return { name: "store", ok, detail: `${driver} in ${graphRoot}${slow}`, mend: ok ? null : mend };
+  const detail = `${driver} in ${graphRoot}${slow}`;
+  return { name: "store", ok, detail, mend: ok ? null : mend, isOptional: true };
 }
 
 function disk({ quota, graphRoot }: Powers): Check {
@@ -148,5 +150,5 @@ async function network(
     () => "; a user also needs /dev/net/tun",
   );
   const mend = `apt-get install netavark aardvark-dns iptables slirp4netns${tun}`;
-  return { name, ok: false, detail: lastWords(tried.stderr), mend };
+  return { name, ok: false, detail: lastWords(tried.stderr), mend, isOptional: true };
 }
