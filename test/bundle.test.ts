@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -17,6 +17,7 @@ describe("the bundle", () => {
       encoding: "utf8",
     });
     assert.equal(status, 0, stderr);
+    copyFileSync(join(root, "package.json"), join(folder, "package.json"));
   });
   after(() => rmSync(folder, { recursive: true, force: true }));
 
