@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { NativeForge } from "../src/forges/native/native.ts";
 import { Store } from "../src/store/store.ts";
 import { systemClock } from "../src/fleet/clock.ts";
@@ -26,7 +25,6 @@ const forge = new NativeForge({
   secret,
   ledger: { guests: async () => [], remove: async () => "gone" },
   guestProgram: () => ({ files: [], command: ["true"], environment: {}, deadlineSeconds: 7200 }),
-  newId: () => randomBytes(8).toString("hex"),
   now: systemClock.now,
 });
 const received: number[] = [];

@@ -97,7 +97,6 @@ export class Manager {
         remove: (runner) => store.write((tx) => removeGuest(tx, runner)),
       },
       guestProgram,
-      newId: () => randomWord(Math.random, 10),
       now: systemClock.now,
     });
     this.intake = new FleetIntake(store, new Map([["native", this.forge]]), [this.pool]);

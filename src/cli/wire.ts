@@ -162,7 +162,6 @@ function nativeParts(
       remove: (runner) => store.write((tx) => removeGuest(tx, runner)),
     },
     guestProgram,
-    newId: () => randomWord(chance, 10),
     now,
   });
   const policy = { schemes: options.schemes, paths: options.paths };

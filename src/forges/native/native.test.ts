@@ -8,7 +8,6 @@ import type { Runner } from "../../domain/runner.ts";
 
 const secret = "a secret of the forge";
 const minted: GuestBirth[] = [];
-let ids = 0;
 
 const forge = new NativeForge({
   name: "native",
@@ -21,14 +20,17 @@ const forge = new NativeForge({
     minted.push(birth);
     return { files: [], command: ["true"], environment: {}, deadlineSeconds: birth.lifeSeconds };
   },
-  newId: () => `id${ids++}`,
   now: () => 1_800_000_000_000,
 });
 
 function signed(body: string, headers: Record<string, string> = {}): ForgeRequest {
   const signature = createHmac("sha256", secret).update(body).digest("hex");
   return {
-    headers: { "x-mayfly-signature-256": `sha256=${signature}`, ...headers },
+    headers: {
+      "x-mayfly-signature-256": `sha256=${signature}`,
+      "x-mayfly-delivery": "d-0",
+      ...headers,
+    },
     body: Buffer.from(body),
   };
 }
@@ -41,7 +43,7 @@ const git = { kind: "git", url: "https://example.com/a/rocket", revision: "main"
 
 describe("an event", () => {
   test("is a submission", () => {
-    const { sightings, delivery } = forge.verify(
+    const { sightings } = forge.verify(
       event({
         name: "unit",
         source: git,
@@ -54,7 +56,6 @@ describe("an event", () => {
         artifacts: ["dist/**"],
       }),
     );
-    assert.equal(delivery, null);
     const [job] = sightings;
     assert.equal(job?.name, "unit");
     assert.equal(job?.repository, "https://example.com/a/rocket");
@@ -85,7 +86,6 @@ describe("an event", () => {
     );
     const once = forge.verify(request);
     const twice = forge.verify(request);
-    assert.equal(once.delivery, "d-1");
     assert.equal(once.sightings.length, 2);
     assert.deepEqual(once, twice);
     assert.notEqual(once.sightings[0]?.externalId, once.sightings[1]?.externalId);
@@ -128,7 +128,6 @@ describe("an event is not let in", () => {
       secret: null,
       ledger: { guests: async () => [], remove: async () => "gone" },
       guestProgram: () => assert.fail(),
-      newId: () => "x",
       now: () => 0,
     });
     assert.throws(() => closed.verify(good), { code: "unauthenticated" });
@@ -180,7 +179,10 @@ describe("an event is refused, naming the field, with", () => {
     }
     const bytes = Buffer.from([0x22, 0xff, 0x22]);
     const signature = createHmac("sha256", secret).update(bytes).digest("hex");
-    const headers = { "x-mayfly-signature-256": `sha256=${signature}` };
+    const headers = {
+      "x-mayfly-signature-256": `sha256=${signature}`,
+      "x-mayfly-delivery": "d-0",
+    };
     assert.throws(() => forge.verify({ headers, body: bytes }), { code: "invalid" });
   });
 

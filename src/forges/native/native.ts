@@ -30,8 +30,6 @@ export interface NativeForgeParts {
   readonly secret: string | null;
   readonly ledger: Ledger;
   readonly guestProgram: (birth: GuestBirth) => Program;
-  /** A name that no job had before. */
-  readonly newId: () => string;
   readonly now: () => number;
 }
 
@@ -67,7 +65,7 @@ export class NativeForge implements Forge {
     const sightings = submissions.map((submission, index): JobSighting => {
       const at = this.#parts.now();
       try {
-        const externalId = this.#externalId(delivery, index);
+        const externalId = idOf(delivery, index);
         return toSighting(submission, { forge: this.name, externalId, at });
       } catch (error) {
         if (!(error instanceof MayflyError) || submissions.length === 1) throw error;
@@ -104,23 +102,20 @@ export class NativeForge implements Forge {
     return this.#parts.ledger.remove(name);
   }
 
-  #delivery({ headers }: ForgeRequest): string | null {
-    const delivery = headers["x-mayfly-delivery"];
-    if (delivery === undefined) return null;
+  /** The sender's name for this event, from which its jobs get theirs: again, nothing is new. */
+  #delivery({ headers }: ForgeRequest): string {
+    const delivery = headers["x-mayfly-delivery"] ?? "";
     if (/^[\x21-\x7e]{1,200}$/.test(delivery)) return delivery;
     throw new MayflyError("invalid", "it must be 1 to 200 visible ASCII characters", {
       where: "X-Mayfly-Delivery",
+      hint: "Name each event, such as by a UUID; sent again under its name, it changes nothing.",
     });
   }
+}
 
-  /**
-   * The same delivery gives its jobs the same names, even when it is long forgotten. A plain one is
-   * the name itself: the sender finds the job by it.
-   */
-  #externalId(delivery: string | null, index: number): string {
-    if (delivery === null) return this.#parts.newId();
-    const plain = /^[a-z0-9][a-z0-9-]{0,39}$/.test(delivery);
-    if (plain) return index === 0 ? delivery : `${delivery}_${index}`;
-    return createHash("sha256").update(`${delivery}\n${index}`).digest("hex").slice(0, 20);
-  }
+/** A plain delivery is its first job's name: the sender finds the job by it. */
+function idOf(delivery: string, index: number): string {
+  const isPlain = /^[a-z0-9][a-z0-9-]{0,39}$/.test(delivery);
+  if (isPlain) return index === 0 ? delivery : `${delivery}_${index}`;
+  return createHash("sha256").update(`${delivery}\n${index}`).digest("hex").slice(0, 20);
 }
