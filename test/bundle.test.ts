@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -56,6 +56,15 @@ describe("the bundle", () => {
     const { status, stdout, stderr } = mayfly(old ?? "", "--help");
     assert.deepEqual([status, stdout], [1, ""]);
     assert.match(stderr, /^mayfly: needs Node\.js 24 or newer, and this is v\d+.*\n$/);
+  });
+
+  test("started by an older Node, runs on the one that came along", { skip }, () => {
+    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
+    const { status, stdout, stderr } = mayfly(old ?? "", "--help");
+    rmSync(join(folder, "node_modules"));
+    assert.equal(status, 0, stderr);
+    assert.match(stdout, /Usage: mayfly/);
+    assert.equal(mayfly(old ?? "", "nonsense").status, mayfly(process.execPath, "nonsense").status);
   });
 });
 
