@@ -59,12 +59,14 @@ describe("the bundle", () => {
   });
 
   test("started by an older Node, runs on the one that came along", { skip }, () => {
-    symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    const { status, stdout, stderr } = mayfly(old ?? "", "--help");
-    rmSync(join(folder, "node_modules"));
-    assert.equal(status, 0, stderr);
-    assert.match(stdout, /Usage: mayfly/);
-    assert.equal(mayfly(old ?? "", "nonsense").status, mayfly(process.execPath, "nonsense").status);
+    const packages = join(folder, "node_modules");
+    symlinkSync(join(root, "node_modules"), packages);
+    const help = mayfly(old ?? "", "--help");
+    const mistake = mayfly(old ?? "", "nonsense");
+    rmSync(packages);
+    assert.equal(help.status, 0, help.stderr);
+    assert.match(help.stdout, /Usage: mayfly/);
+    assert.equal(mistake.status, mayfly(process.execPath, "nonsense").status);
   });
 });
 
