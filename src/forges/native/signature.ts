@@ -1,4 +1,4 @@
-import { createHash, createHmac, timingSafeEqual } from "node:crypto";
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { MayflyError } from "../../domain/errors.ts";
 import type { ForgeRequest } from "../forge.ts";
 
@@ -10,15 +10,10 @@ export const signatureHeader = "x-mayfly-signature-256";
  */
 export function checkSignature({ headers, body }: ForgeRequest, secret: string): void {
   const [, given] = /^sha256=([0-9a-f]{64})$/i.exec(headers[signatureHeader] ?? "") ?? [];
-  const good = createHmac("sha256", secret).update(body).digest("hex");
-  if (given !== undefined && isSame(given.toLowerCase(), good)) return;
+  const good = createHmac("sha256", secret).update(body).digest();
+  if (given !== undefined && timingSafeEqual(Buffer.from(given, "hex"), good)) return;
   throw new MayflyError("unauthenticated", "the signature is missing or wrong", {
     where: "X-Mayfly-Signature-256",
     hint: "It is `sha256=` and the HMAC-SHA256 of the raw body under the forge's secret, in hex.",
   });
-}
-
-function isSame(a: string, b: string): boolean {
-  const digest = (text: string) => createHash("sha256").update(text).digest();
-  return timingSafeEqual(digest(a), digest(b));
 }

@@ -6,6 +6,7 @@ import { trustClasses } from "../../domain/trust.ts";
 import { clip } from "../../domain/words.ts";
 import { checkRevision } from "./source-rules.ts";
 
+const utf8 = new TextDecoder("utf-8", { fatal: true });
 /** Submissions in one event. */
 const jobsMax = 100;
 
@@ -43,7 +44,7 @@ export type EventSubmission = z.output<typeof submission>;
 export function parseEvent(body: Uint8Array): readonly EventSubmission[] {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    value = JSON.parse(utf8.decode(body));
   } catch (error) {
     const detail = error instanceof Error ? error.message : "unreadable";
     throw new MayflyError("invalid", `the body is no JSON: ${clip(detail, 200)}`, {
