@@ -207,7 +207,11 @@ export async function startWeb(
     logged.push({ fields: { ...fields }, message });
   };
   const log: Log = { info: note, warn: note };
-  const served: Served = await serve({
+  const clear = async (): Promise<void> => {
+    await store.close();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  const starting: Promise<Served> = serve({
     fleet,
     listen: "127.0.0.1:0",
     token,
@@ -217,6 +221,10 @@ export async function startWeb(
     version: "0.0.0-test",
     ...changes,
   });
+  const served = await starting.catch(async (error: unknown) => {
+    await clear();
+    throw error;
+  });
   return {
     url: served.url,
     socket,
@@ -225,8 +233,7 @@ export async function startWeb(
     logged,
     close: async () => {
       await served.close();
-      await store.close();
-      rmSync(folder, { recursive: true, force: true });
+      await clear();
     },
   };
 }

@@ -17,6 +17,8 @@ const lineMax = 8_000;
 interface Pending {
   readonly decoder: StringDecoder;
   text: string;
+  /** Whether a byte of the line has come; its first may be but a part of a character. */
+  hasBegun: boolean;
   seq: number;
   at: number;
 }
@@ -31,26 +33,22 @@ export class LineReader {
 
   /** The lines that this frame completes. */
   push(frame: LogFrame): LogLine[] {
+    const { stream, bytes } = frame;
     const pending = this.#of(frame);
-    const parts = pending.decoder.write(Buffer.from(frame.bytes)).split("\n");
+    if (!pending.hasBegun && bytes.length > 0) begin(pending, frame, true);
+    const parts = pending.decoder.write(Buffer.from(bytes)).split("\n");
     const lines: LogLine[] = [];
     for (const [index, part] of parts.entries()) {
       if (index > 0) {
-        lines.push(...this.#lines(frame.stream, pending, true));
-        this.#restart(pending, frame);
+        lines.push(lineOf(stream, pending, true));
+        begin(pending, frame, part !== "");
       }
-      if (pending.text === "") this.#restart(pending, frame);
       pending.text = overwritten(pending.text + part);
       while (pending.text.length > lineMax) {
-        const cut = pending.text.slice(0, lineMax);
-        lines.push({
-          seq: pending.seq,
-          at: pending.at,
-          stream: frame.stream,
-          text: cut,
-          isWhole: true,
-        });
-        pending.text = pending.text.slice(lineMax);
+        const rest = pending.text.slice(lineMax);
+        pending.text = pending.text.slice(0, lineMax);
+        lines.push(lineOf(stream, pending, true));
+        pending.text = rest;
       }
     }
     return lines;
@@ -59,28 +57,26 @@ export class LineReader {
   /** What has begun and not ended. */
   unfinished(): LogLine[] {
     return [...this.#pending].flatMap(([stream, pending]) =>
-      pending.text === "" ? [] : this.#lines(stream, pending, false),
+      pending.text === "" ? [] : [lineOf(stream, pending, false)],
     );
   }
 
-  #of(frame: LogFrame): Pending {
-    let pending = this.#pending.get(frame.stream);
+  #of({ stream, seq, at }: LogFrame): Pending {
+    let pending = this.#pending.get(stream);
     if (pending === undefined) {
-      pending = { decoder: new StringDecoder("utf8"), text: "", seq: frame.seq, at: frame.at };
-      this.#pending.set(frame.stream, pending);
+      pending = { decoder: new StringDecoder("utf8"), text: "", hasBegun: false, seq, at };
+      this.#pending.set(stream, pending);
     }
     return pending;
   }
+}
 
-  #restart(pending: Pending, frame: LogFrame): void {
-    pending.text = "";
-    pending.seq = frame.seq;
-    pending.at = frame.at;
-  }
+function begin(pending: Pending, { seq, at }: LogFrame, hasBegun: boolean): void {
+  Object.assign(pending, { text: "", hasBegun, seq, at });
+}
 
-  #lines(stream: LogFrame["stream"], { seq, at, text }: Pending, isWhole: boolean): LogLine[] {
-    return [{ seq, at, stream, text: text.replace(/\r+$/, ""), isWhole }];
-  }
+function lineOf(stream: LogFrame["stream"], { seq, at, text }: Pending, isWhole: boolean): LogLine {
+  return { seq, at, stream, text: text.replace(/\r+$/, ""), isWhole };
 }
 
 /** A last carriage return may belong to a line's end that has not come yet. */

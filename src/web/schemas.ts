@@ -10,6 +10,15 @@ import { trustClasses } from "../domain/trust.ts";
  */
 
 const time = z.number().int().openapi({ description: "Milliseconds since the Unix epoch" });
+/** Neither a store nor a command line takes a NUL. */
+function text(least: number, most: number): z.ZodString {
+  return z
+    .string()
+    .min(least)
+    .max(most)
+    .regex(/^[^\0]*$/, "it may hold no NUL");
+}
+
 const microUsd = z.number().int().openapi({ description: "Millionths of a US dollar" });
 
 export const SizeSchema = z
@@ -21,6 +30,11 @@ export const SizeSchema = z
     architecture: z.enum(["x64", "arm64"]),
   })
   .openapi("Size");
+
+/** A named schema or null: `nullable()` would lose the null beside the reference. */
+function orNull<T extends z.ZodType>(schema: T): z.ZodUnion<[T, z.ZodNull]> {
+  return z.union([schema, z.null()]);
+}
 
 export const PriceSchema = z
   .object({
@@ -37,12 +51,12 @@ const sourceKinds = {
       .string()
       .regex(/^[a-f0-9]{64}$/, "64 hexadecimal digits, as POST /v1/trees answered")
       .openapi({ description: "The digest that POST /v1/trees answered" }),
-    commit: z.string().max(100).nullable().default(null),
+    commit: text(0, 100).nullable().default(null),
   }),
   git: z.object({
     kind: z.literal("git"),
-    url: z.string().min(1).max(2000),
-    revision: z.string().min(1).max(300),
+    url: text(1, 2000),
+    revision: text(1, 300),
   }),
   none: z.object({ kind: z.literal("none") }),
 };
@@ -52,31 +66,26 @@ export const SourceSchema = z
 
 export const SubmissionSchema = z
   .strictObject({
-    name: z.string().min(1).max(200).nullable().default(null),
-    repository: z
-      .string()
-      .max(2000)
+    name: text(1, 200).nullable().default(null),
+    repository: text(0, 2000)
       .default("")
       .openapi({ description: "What people see: a URL, or a path's last part" }),
     source: SourceSchema.default({ kind: "none" }),
     command: z
-      .array(z.string().max(131_072))
+      .array(text(0, 131_072))
       .max(10_000)
       .default([])
       .openapi({ description: "The program and its arguments; no shell reads them" }),
-    target: z
-      .string()
-      .min(1)
-      .max(300)
+    target: text(1, 300)
       .nullable()
       .default(null)
       .openapi({ description: "Instead of a command: run by mk, make or npm" }),
-    labels: z.array(z.string().min(1).max(256)).max(100).default([]),
-    pool: z.string().min(1).max(100).nullable().default(null),
+    labels: z.array(text(1, 256)).max(100).default([]),
+    pool: text(1, 100).nullable().default(null),
     trust: z.enum(trustClasses).default("trusted"),
-    environment: z.record(z.string().min(1).max(200), z.string().max(131_072)).default({}),
+    environment: z.record(text(1, 200), text(0, 131_072)).default({}),
     timeoutSeconds: z.number().int().min(1).max(604_800).nullable().default(null),
-    artifacts: z.array(z.string().min(1).max(1000)).max(100).default([]),
+    artifacts: z.array(text(1, 1000)).max(100).default([]),
   })
   .openapi("Submission");
 
@@ -103,7 +112,7 @@ export const JobSchema = z
     labels: z.array(z.string()),
     trust: z.enum(trustClasses),
     pool: z.string().nullable(),
-    size: SizeSchema.nullable(),
+    size: orNull(SizeSchema),
     state: z.enum(jobStates),
     outcome: z.enum(jobOutcomes).nullable(),
     exitCode: z.number().int().nullable(),
@@ -117,7 +126,7 @@ export const JobSchema = z
     seenAt: time,
     startedAt: time.nullable(),
     endedAt: time.nullable(),
-    work: WorkSchema.nullable().openapi({ description: "What to run, for native jobs only" }),
+    work: orNull(WorkSchema).openapi({ description: "What to run, for native jobs only" }),
   })
   .openapi("Job");
 
@@ -220,7 +229,7 @@ export const PoolSchema = z
     provider: z.string(),
     labels: z.array(z.string()),
     size: SizeSchema,
-    maximum: SizeSchema.nullable(),
+    maximum: orNull(SizeSchema),
     accept: z.array(z.enum(trustClasses)),
     image: z.string().nullable(),
     network: z.boolean(),
@@ -242,7 +251,7 @@ export const ProviderSchema = z
     maximum: SizeSchema,
     accepts: z.array(z.enum(trustClasses)),
     labels: z.array(z.string()),
-    backOff: BackOffSchema.nullable(),
+    backOff: orNull(BackOffSchema),
     listedAt: time.nullable(),
     checks: z
       .array(
@@ -281,7 +290,7 @@ export const ReceivedSchema = z
 export const TreeSchema = z.object({ sha256: z.string(), bytes: z.number().int() }).openapi("Tree");
 
 export const CancelSchema = z
-  .strictObject({ reason: z.string().min(1).max(300).default("cancelled through the API") })
+  .strictObject({ reason: text(1, 300).default("cancelled through the API") })
   .openapi("Cancel");
 
 export const ProblemSchema = z

@@ -1,11 +1,10 @@
 import { createRoute, z } from "@hono/zod-openapi";
-import { MayflyError } from "../../domain/errors.ts";
 import { factsSince, newestFactId } from "../../store/statistics.ts";
 import type { Store } from "../../store/store.ts";
 import { heartbeatMs, pause, type StreamEvent, type Watch } from "../sse.ts";
 import { factView } from "../views.ts";
 import type { Web } from "../web.ts";
-import { newApi, refusals, type Api } from "./routes.ts";
+import { lastEventId, nameText, newApi, refusals, type Api } from "./routes.ts";
 
 const factsAtOnce = 200;
 const gatherMs = 200;
@@ -28,9 +27,10 @@ const eventsRoute = createRoute({
         .number()
         .int()
         .min(0)
+        .openapi({ type: "integer" })
         .optional()
         .openapi({ description: "Begin after this fact; else with the next one" }),
-      subject: z.string().min(1).max(300).optional().openapi({
+      subject: nameText(300).optional().openapi({
         description: "Only of this job, machine, pool or provider",
       }),
     }),
@@ -47,12 +47,7 @@ export function feedRoutes(web: Web): Api {
 
   api.openapi(eventsRoute, async (c) => {
     const { after, subject } = c.req.valid("query");
-    const resumed = c.req.header("last-event-id");
-    const from =
-      resumed === undefined ? (after ?? (await newestFactId(store.db))) : Number(resumed);
-    if (!Number.isSafeInteger(from) || from < 0) {
-      throw new MayflyError("invalid", "not the id of a fact", { where: "last-event-id" });
-    }
+    const from = lastEventId(c) ?? after ?? (await newestFactId(store.db));
     return web.streams.respond(
       c.req.method,
       () => true,

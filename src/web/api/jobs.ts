@@ -12,7 +12,9 @@ import {
   answer,
   BeforeParam,
   IdParam,
+  isName,
   LimitParam,
+  nameText,
   newApi,
   parseBefore,
   refusals,
@@ -26,7 +28,7 @@ const listRoute = createRoute({
   request: {
     query: z.object({
       state: z.enum(jobStates).optional(),
-      pool: z.string().min(1).max(100).optional(),
+      pool: nameText(100).optional(),
       before: BeforeParam,
       limit: LimitParam,
     }),
@@ -46,9 +48,9 @@ const listRoute = createRoute({
 const oneRoute = createRoute({
   method: "get",
   path: "/v1/jobs/{id}",
-  summary: "A job",
+  summary: "One job, as it stands",
   request: { params: IdParam },
-  responses: { 200: answer("The job", JobSchema), ...refusals(401, 404) },
+  responses: { 200: answer("The job", JobSchema), ...refusals(400, 401, 404) },
 });
 
 const historyRoute = createRoute({
@@ -58,7 +60,7 @@ const historyRoute = createRoute({
   request: { params: IdParam },
   responses: {
     200: answer("Its facts", z.object({ facts: z.array(FactSchema) })),
-    ...refusals(401, 404),
+    ...refusals(400, 401, 404),
   },
 });
 
@@ -67,7 +69,7 @@ const whyRoute = createRoute({
   path: "/v1/why/{id}",
   summary: "Why a job waits, is where it is, or ended; why a machine is there",
   request: { params: IdParam },
-  responses: { 200: answer("In plain words", WhySchema), ...refusals(401, 404) },
+  responses: { 200: answer("In plain words", WhySchema), ...refusals(400, 401, 404) },
 });
 
 export function jobRoutes(web: Web): Api {
@@ -120,7 +122,7 @@ export async function jobViews(web: Web, jobs: readonly StoredJob[]): Promise<Jo
 }
 
 export async function jobOrThrow(web: Web, id: string): Promise<StoredJob> {
-  const job = await findJob(web.fleet.store.db, id);
+  const job = isName(id) ? await findJob(web.fleet.store.db, id) : null;
   if (job !== null) return job;
   throw new MayflyError("not_found", `there is no job ${JSON.stringify(id.slice(0, 100))}`, {
     where: "id",

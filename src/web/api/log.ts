@@ -11,7 +11,7 @@ import { heartbeatMs, pause, type StreamEvent, type Watch } from "../sse.ts";
 import { frameView } from "../views.ts";
 import type { Env, Web } from "../web.ts";
 import { jobOrThrow } from "./jobs.ts";
-import { answer, IdParam, newApi, refusals, type Api } from "./routes.ts";
+import { answer, IdParam, lastEventId, newApi, refusals, wholeNumber, type Api } from "./routes.ts";
 
 /** Frames read at once; a frame has at most 64 kB. */
 const framesAtOnce = 100;
@@ -26,13 +26,10 @@ const FlagParam = z
   .optional();
 
 const LogQuery = z.object({
-  after: z.coerce
-    .number()
-    .int()
-    .min(-1)
-    .default(-1)
-    .openapi({ description: "Only frames after this `seq`; `Last-Event-ID` wins over it" }),
-  limit: z.coerce.number().int().min(1).max(1000).default(500),
+  after: wholeNumber(-1, Number.MAX_SAFE_INTEGER, -1).describe(
+    "Only frames after this `seq`; `Last-Event-ID` wins over it",
+  ),
+  limit: wholeNumber(1, 1000, 500),
   format: z.enum(["json", "text"]).optional().openapi({ description: "Else by `Accept`" }),
   follow: FlagParam.openapi({
     type: "string",
@@ -76,7 +73,7 @@ const artifactsRoute = createRoute({
   request: { params: IdParam },
   responses: {
     200: answer("Its artifacts", z.object({ artifacts: z.array(ArtifactSchema) })),
-    ...refusals(401, 404),
+    ...refusals(400, 401, 404),
   },
 });
 
@@ -108,7 +105,7 @@ export function logRoutes(web: Web): Api {
           "application/octet-stream": { schema: z.string().openapi({ format: "binary" }) },
         },
       },
-      ...refusals(401, 404),
+      ...refusals(400, 401, 404),
     },
   });
   api.get("/v1/jobs/:id/artifacts/:path{.+}", (c) => sendArtifact(web, c));
@@ -121,10 +118,7 @@ async function answerLog(web: Web, c: Context<Env>): Promise<Response> {
   const query = LogQuery.parse(c.req.query());
   const job = await jobOrThrow(web, c.req.param("id") ?? "");
   if (query.follow === true) {
-    const after = Number(c.req.header("last-event-id") ?? query.after);
-    if (!Number.isSafeInteger(after)) {
-      throw new MayflyError("invalid", "not the id of a log frame", { where: "last-event-id" });
-    }
+    const after = lastEventId(c) ?? query.after;
     return web.streams.respond(
       c.req.method,
       (topic) => topic === `job/${job.id}`,

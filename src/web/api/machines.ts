@@ -9,8 +9,10 @@ import type { Web } from "../web.ts";
 import {
   answer,
   BeforeParam,
+  isName,
   LimitParam,
   NameParam,
+  nameText,
   newApi,
   parseBefore,
   refusals,
@@ -24,7 +26,7 @@ const ListQuery = z.object({
     .openapi({
       description: "`alive`: every state but gone",
     }),
-  pool: z.string().min(1).max(100).optional(),
+  pool: nameText(100).optional(),
   before: BeforeParam,
   limit: LimitParam,
 });
@@ -58,7 +60,7 @@ const machineRoute = createRoute({
   path: "/v1/machines/{name}",
   summary: "A machine; it bears its runner's name",
   request: { params: NameParam },
-  responses: { 200: answer("The machine", MachineSchema), ...refusals(401, 404) },
+  responses: { 200: answer("The machine", MachineSchema), ...refusals(400, 401, 404) },
 });
 
 const machineHistoryRoute = createRoute({
@@ -68,7 +70,7 @@ const machineHistoryRoute = createRoute({
   request: { params: NameParam },
   responses: {
     200: answer("Its facts", z.object({ facts: z.array(FactSchema) })),
-    ...refusals(401, 404),
+    ...refusals(400, 401, 404),
   },
 });
 
@@ -120,7 +122,7 @@ export function nextPage(runners: readonly Runner[], limit: number): string | nu
 }
 
 export async function runnerOrThrow(web: Web, name: string): Promise<Runner> {
-  const runner = await findRunner(web.fleet.store.db, name);
+  const runner = isName(name) ? await findRunner(web.fleet.store.db, name) : null;
   if (runner !== null) return runner;
   throw new MayflyError("not_found", `there is no machine ${JSON.stringify(name)}`, {
     where: "name",

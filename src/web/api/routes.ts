@@ -20,7 +20,7 @@ export function newApi(): Api {
 export function invalidInput(error: z.ZodError): MayflyError {
   const issue = error.issues[0];
   if (issue === undefined) return new MayflyError("invalid", "the request is not understood");
-  const place = issue.path.map(String).join(".");
+  const place = placeOf(issue.path);
   if (issue.code === "unrecognized_keys") {
     const [key = ""] = issue.keys;
     return new MayflyError("invalid", `there is no field ${JSON.stringify(key.slice(0, 60))}`, {
@@ -33,6 +33,14 @@ export function invalidInput(error: z.ZodError): MayflyError {
     issue.message,
     place === "" ? {} : { where: place.slice(0, 200) },
   );
+}
+
+/** `labels[2]`, `source.url`. */
+function placeOf(path: readonly PropertyKey[]): string {
+  return path
+    .map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`))
+    .join("")
+    .replace(/^\./, "");
 }
 
 /**
@@ -113,20 +121,53 @@ export function refusals(...statuses: readonly number[]): Refusals {
 
 export const bearer: NonNullable<RouteConfig["security"]> = [{ token: [] }];
 
-export const IdParam = z.object({ id: z.string().min(1).max(300) });
-export const NameParam = z.object({ name: z.string().min(1).max(100) });
+/** A name of ours in an address: no control character, which no name has and no store takes. */
+export function nameText(most: number): z.ZodString {
+  return z
+    .string()
+    .min(1)
+    .max(most)
+    .regex(/^\P{Cc}+$/u, "no name of ours");
+}
+
+export const IdParam = z.object({ id: nameText(300) });
+export const NameParam = z.object({ name: nameText(100) });
+
+/** The same for addresses of pages, where what is no name is simply not there. */
+export function isName(text: string): boolean {
+  return nameText(300).safeParse(text).success;
+}
 
 /** Where a list goes on: the moment and the id of the last one shown. */
 export const BeforeParam = z
   .string()
-  .regex(/^[0-9]{1,15}(:.{1,300})?$/u, "as `next` of the page before, or milliseconds")
+  .regex(/^[0-9]{1,15}(:\P{Cc}{1,300})?$/u, "as `next` of the page before, or milliseconds")
   .optional()
   .openapi({
     description: "The next page: `next` of this one, or a moment in ms",
     example: "1767225600000",
   });
 
-export const LimitParam = z.coerce.number().int().min(1).max(500).default(100);
+/** A whole number in a query, with what it is when absent. */
+export function wholeNumber(
+  minimum: number,
+  maximum: number,
+  fallback: number,
+): z.ZodDefault<z.ZodCoercedNumber> {
+  const metadata = { type: "integer", minimum, maximum, default: fallback } as const;
+  const schema = z.coerce.number().int().min(minimum).max(maximum);
+  return schema.default(fallback).openapi(metadata);
+}
+
+export const LimitParam = wholeNumber(1, 500, 100);
+
+/** Where a stream broke, as its reader says on coming back; null: it begins. Throws `invalid`. */
+export function lastEventId(c: Context<Env>): number | null {
+  const id = c.req.header("last-event-id") ?? "";
+  if (id === "") return null;
+  if (/^[0-9]{1,15}$/.test(id)) return Number(id);
+  throw new MayflyError("invalid", "not an id that this stream gave", { where: "last-event-id" });
+}
 
 export function parseBefore(before: string | undefined): { at: number; id?: string } | null {
   if (before === undefined) return null;

@@ -4,6 +4,7 @@ import { findRunner } from "../../store/questions.ts";
 import { Capped } from "../body.ts";
 import { CancelSchema, JobSchema, SubmissionSchema, TreeSchema } from "../schemas.ts";
 import { jobView } from "../views.ts";
+import { jobOrThrow } from "./jobs.ts";
 import type { Web } from "../web.ts";
 import { addRaw, answer, bearer, IdParam, newApi, readJson, refusals, type Api } from "./routes.ts";
 
@@ -99,7 +100,8 @@ export function submitRoutes(web: Web): Api {
     },
     async (c) => {
       const { reason } = await readJson(web, c, CancelSchema);
-      const job = await native.cancel(c.req.param("id") ?? "", reason);
+      const { id } = await jobOrThrow(web, c.req.param("id") ?? "");
+      const job = await native.cancel(id, reason);
       const machine = job.runner === null ? null : await findRunner(store.db, job.runner);
       return c.json(jobView(job, machine, web.now()), 202);
     },

@@ -6,6 +6,7 @@ import { newestFactId } from "../../store/statistics.ts";
 import type { Database } from "../../store/store.ts";
 import { assets } from "../assets.ts";
 import { jobOrThrow } from "../api/jobs.ts";
+import { isName } from "../api/routes.ts";
 import { heartbeatMs, pause, type StreamEvent, type Watch } from "../sse.ts";
 import { trendWindows } from "../trends.ts";
 import { facts, type Env, type Web } from "../web.ts";
@@ -37,7 +38,7 @@ export function pageRoutes(web: Web): Hono<Env> {
       c,
       jobsPage(web, {
         state: jobStates.find((one) => one === state) ?? null,
-        pool: pool === undefined || pool === "" ? null : pool.slice(0, 100),
+        pool: pool !== undefined && isName(pool) ? pool : null,
         before: cursor(before),
       }),
     );
@@ -61,7 +62,8 @@ export function pageRoutes(web: Web): Hono<Env> {
   });
   app.post("/jobs/:id/cancel", async (c) => {
     await sessionForm(web, c);
-    const job = await web.fleet.native.cancel(c.req.param("id"), "cancelled on the dashboard");
+    const { id } = await jobOrThrow(web, c.req.param("id"));
+    const job = await web.fleet.native.cancel(id, "cancelled on the dashboard");
     return c.redirect(`/jobs/${encodeURIComponent(job.id)}`, 303);
   });
   app.get("/machines", (c) => {
@@ -100,12 +102,13 @@ export function pageRoutes(web: Web): Hono<Env> {
 }
 
 function cursor(before: string | undefined): string | null {
-  return before !== undefined && /^[0-9]{1,15}(:.{1,300})?$/u.test(before) ? before : null;
+  return before !== undefined && /^[0-9]{1,15}(:\P{Cc}{1,300})?$/u.test(before) ? before : null;
 }
 
 async function find(web: Web, c: Context<Env>): Promise<Response> {
   const id = (c.req.query("id") ?? "").trim();
   const { db } = web.fleet.store;
+  if (!isName(id)) throw new MayflyError("not_found", "that is no id of a job or a machine");
   if ((await findJob(db, id)) !== null) return c.redirect(`/jobs/${encodeURIComponent(id)}`, 303);
   if ((await findRunner(db, id)) !== null) {
     return c.redirect(`/machines/${encodeURIComponent(id)}`, 303);
