@@ -2,6 +2,7 @@ import { getRequestListener } from "@hono/node-server";
 import { spawn, type ChildProcess } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createDesks } from "../src/fleet/native-desks.ts";
@@ -127,14 +128,23 @@ export class Manager {
     return `unix:${this.socket}`;
   }
 
-  /** Also on a TCP port; resolves to its URL. */
-  async listenTcp(): Promise<{ url: string; close: () => void }> {
-    const listener = getRequestListener(guestRoutes(this.guests).fetch);
-    const server = createServer((request, response) => void listener(request, response));
+  /** Also on a TCP port, with TLS when given a key; resolves to its URL. */
+  async listenTcp(
+    tls: { key: Buffer; cert: Buffer } | null = null,
+  ): Promise<{ url: string; close: () => void }> {
+    const routes = getRequestListener(guestRoutes(this.guests).fetch);
+    const listener: RequestListener = (request, response) => void routes(request, response);
+    const server = tls === null ? createServer(listener) : createTlsServer(tls, listener);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = server.address();
     const port = typeof address === "object" && address !== null ? address.port : 0;
-    return { url: `http://127.0.0.1:${port}`, close: () => server.close() };
+    return {
+      url: tls === null ? `http://127.0.0.1:${port}` : `https://localhost:${port}`,
+      close: () => {
+        server.closeAllConnections();
+        server.close();
+      },
+    };
   }
 
   /** A claimed runner for jobs with these labels, and its program. */

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
+import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
+import { create } from "tar";
 import {
   bytesOf,
   eventually,
@@ -16,7 +19,7 @@ import {
   type GuestProcess,
 } from "../../test/guests.ts";
 import type { Submission } from "../fleet/api.ts";
-import type { LogFrame } from "../store/logs.ts";
+import { listArtifacts, type LogFrame } from "../store/logs.ts";
 import { findRunner, type StoredJob } from "../store/questions.ts";
 import { endRunner } from "../store/runners.ts";
 import { guestProgram } from "./program.ts";
@@ -390,6 +393,61 @@ describe("a claim", () => {
   });
 });
 
+describe("a manager elsewhere", () => {
+  test("is reached over TCP", async (t) => {
+    const { url, close } = await manager.listenTcp();
+    t.after(close);
+    const labels = newClass();
+    const job = await manager.native.submit(scriptJob("echo far", { labels }));
+    const [, program] = await manager.claimRunner(labels, url);
+    const guest = launch(program, folder);
+    assert.equal((await manager.ended(job.id)).outcome, "success");
+    assert.equal(await manager.text(job.id, "stdout"), "far\n");
+    assert.equal(await guest.over, 0);
+  });
+
+  const noOpenssl = spawnSync("openssl", ["version"]).status !== 0 && "needs openssl";
+  test("is reached over TLS, when its certificate is good", { skip: noOpenssl }, async (t) => {
+    const [key, certificate] = [join(folder, "key.pem"), join(folder, "certificate.pem")];
+    const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+    execFileSync(
+      "openssl",
+      ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key].concat(
+        ["-out", certificate],
+        subject,
+      ),
+      { stdio: "ignore" },
+    );
+    const { url, close } = await manager.listenTcp({
+      key: readFileSync(key),
+      cert: readFileSync(certificate),
+    });
+    t.after(close);
+    const labels = newClass();
+    const script = "cat data | tee copy; i=0; while [ $i -lt 40 ]; do echo $i; i=$((i+1)); done";
+    writeFileSync(join(folder, "data"), "x".repeat(300_000));
+    const archive = Readable.from(create({ cwd: folder }, ["data"]));
+    const { sha256 } = await manager.native.keepTree(archive);
+    const source = { kind: "tree", sha256, commit: null } as const;
+    const job = await manager.native.submit(
+      scriptJob(script, { labels, source, artifacts: ["copy"] }),
+    );
+    const [runner, program] = await manager.claimRunner(labels, url);
+    // It does not know this certificate, and so says nothing.
+    const wary = launch({ ...program, deadlineSeconds: 2 }, folder);
+    await eventually(() => (/trying again/.test(wary.console()) ? true : null));
+    wary.child.kill("SIGTERM");
+    await wary.over;
+    assert.equal((await findRunner(manager.store.db, runner))?.state, "claimed");
+    const guest = launch(program, folder, { SSL_CERT_FILE: certificate });
+    assert.equal((await manager.ended(job.id)).outcome, "success");
+    assert.equal((await manager.text(job.id, "stdout")).length, 300_000 + 10 * 2 + 30 * 3);
+    assert.equal(await guest.over, 0);
+    const [kept] = await listArtifacts(manager.store.db, job.id);
+    assert.equal(kept?.size, 300_000);
+  });
+});
+
 describe("artifacts", () => {
   test("come back by path and pattern", async () => {
     const { job } = await run(
@@ -397,7 +455,6 @@ describe("artifacts", () => {
        printf c >dist/deep/c.tgz; : >dist/empty.tgz; printf s >"with space/ü%2F.log"; printf n >not`,
       { artifacts: ["dist/*.tgz", "with space", "**/c.*"] },
     );
-    const { listArtifacts } = await import("../store/logs.ts");
     const kept = await listArtifacts(manager.store.db, job.id);
     assert.deepEqual(
       kept.map(({ path, size }) => [path, size]),
@@ -425,7 +482,6 @@ describe("artifacts", () => {
       { artifacts: ["*", "folder/deep", "folder/*"] },
     );
     assert.equal(job.outcome, "success");
-    const { listArtifacts } = await import("../store/logs.ts");
     const kept = await listArtifacts(manager.store.db, job.id);
     assert.deepEqual(
       kept.map(({ path }) => path),
@@ -444,7 +500,6 @@ describe("artifacts", () => {
   });
 
   test("of a job that failed or took too long come too", async () => {
-    const { listArtifacts } = await import("../store/logs.ts");
     const failed = await run("echo x >report; exit 1", { artifacts: ["report"] });
     assert.equal((await listArtifacts(manager.store.db, failed.job.id)).length, 1);
     const late = await run("echo x >report; sleep 60", {

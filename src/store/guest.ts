@@ -198,7 +198,7 @@ export async function dropCancellations(tx: Tx): Promise<void> {
 export async function logBytes(db: Database, job: string): Promise<number> {
   const row = await db
     .selectFrom("log_frames")
-    .select((is) => is.fn.sum<number | null>(is.fn("length", ["bytes"])).as("total"))
+    .select((is) => is.fn.sum<number | string | null>(is.fn("length", ["bytes"])).as("total"))
     .where("job", "=", job)
     .executeTakeFirst();
   return Number(row?.total ?? 0);
@@ -210,7 +210,10 @@ export async function artifactTotals(
 ): Promise<{ count: number; bytes: number }> {
   const row = await db
     .selectFrom("artifacts")
-    .select((is) => [is.fn.countAll().as("count"), is.fn.sum<number | null>("size").as("bytes")])
+    .select((is) => [
+      is.fn.countAll().as("count"),
+      is.fn.sum<number | string | null>("size").as("bytes"),
+    ])
     .where("job", "=", job)
     .executeTakeFirst();
   return { count: Number(row?.count ?? 0), bytes: Number(row?.bytes ?? 0) };

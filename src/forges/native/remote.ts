@@ -4,8 +4,8 @@ import { MayflyError } from "../../domain/errors.ts";
 import { quote } from "../../domain/words.ts";
 import { git, type GitRun } from "./git.ts";
 
-/** Where the remotes are, below the state folder: the sources must be allowed to read there. */
-export const remotesFolder = "remotes";
+/** Below the state folder. */
+const remotesFolder = "remotes";
 
 export interface RemoteOptions {
   readonly name: string;

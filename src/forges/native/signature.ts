@@ -2,7 +2,7 @@ import { createHmac, timingSafeEqual } from "node:crypto";
 import { MayflyError } from "../../domain/errors.ts";
 import type { ForgeRequest } from "../forge.ts";
 
-export const signatureHeader = "x-mayfly-signature-256";
+const signatureHeader = "x-mayfly-signature-256";
 
 /**
  * Throws `unauthenticated` unless the request bears `sha256=` and the HMAC-SHA256 of its raw body

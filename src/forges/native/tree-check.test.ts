@@ -60,7 +60,7 @@ describe("an archive is refused when it", () => {
     ["holds a device", [{ path: "d", type: "CharacterDevice" }], /CharacterDevice/],
     ["holds a disk", [{ path: "d", type: "BlockDevice" }], /BlockDevice/],
     ["holds a pipe", [{ path: "p", type: "FIFO" }], /FIFO/],
-    ["says it is sparse", [{ path: "s", type: "SparseFile" as never }], /refused/],
+    ["says it is sparse", [{ path: "s", type: "SparseFile" }], /refused/],
     ["holds nothing", [], /empty|Unrecognized/],
     ["has too many entries", Array.from({ length: 51 }, (_, i) => file(`f${i}`)), /more than 50/],
   ];

@@ -30,7 +30,7 @@ export class TreeCheck {
   #entries = 0;
   #bytes = 0;
   #isFirst = true;
-  #fault: unknown = null;
+  #fault: Error | null = null;
 
   constructor(limits: TreeLimits) {
     this.#limits = limits;
@@ -69,7 +69,7 @@ export class TreeCheck {
     try {
       this.#check(entry);
     } catch (error) {
-      this.#fault ??= error;
+      this.#fault ??= error as Error;
     }
   }
 
