@@ -3,6 +3,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Forge } from "../forges/forge.ts";
 import type { Provider } from "../providers/provider.ts";
 import { findBackOff, type BackOff } from "../store/back-offs.ts";
+import { endLeasesOfTheDead } from "../store/leases.ts";
 import { livingPools } from "../store/questions.ts";
 import { prune } from "../store/retention.ts";
 import type { Store } from "../store/store.ts";
@@ -114,6 +115,7 @@ class RunningFleet implements Fleet {
   }
 
   async start(): Promise<void> {
+    await this.store.write((tx) => endLeasesOfTheDead(tx));
     for (const pool of await this.#poolsToKeep()) this.#keepPool(pool);
     for (const calls of this.#calls.values()) this.#keepProvider(calls);
     for (const forge of this.#parts.forges.values()) this.#keepForge(forge);

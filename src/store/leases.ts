@@ -60,6 +60,15 @@ export async function releaseLease(tx: Tx, lease: Lease): Promise<void> {
 }
 
 /**
+ * Ends every lease on an embedded store: whoever held one is dead, for the folder is ours alone. A
+ * manager that was killed is so back at work at once.
+ */
+export async function endLeasesOfTheDead(tx: Tx): Promise<void> {
+  if (tx.engine !== "sqlite") return;
+  await tx.db.updateTable("leases").set({ expires_at: 0 }).execute();
+}
+
+/**
  * Throws `conflict` unless the lease is still ours; call it first in every unit that acts for the
  * resource. The row stays locked until the commit, so nobody takes over in between.
  */
