@@ -1,6 +1,6 @@
 import { getRequestListener } from "@hono/node-server";
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import { tmpdir } from "node:os";
@@ -74,9 +74,12 @@ export class Manager {
     );
     const manager = new Manager(folder, store, options);
     await new Promise<void>((resolve, reject) => {
+      mkdirSync(dirname(manager.socket), { recursive: true, mode: 0o755 });
       rmSync(manager.socket, { force: true });
       manager.#server.once("error", reject).listen(manager.socket, resolve);
     });
+    // Root of a container need not be root here.
+    chmodSync(manager.socket, 0o666);
     return manager;
   }
 
@@ -121,7 +124,7 @@ export class Manager {
   }
 
   get socket(): string {
-    return join(this.folder, "guest.sock");
+    return join(this.folder, "guest", "guest.sock");
   }
 
   get url(): string {
