@@ -71,8 +71,12 @@ export class Trends {
   constructor(store: Store, now: () => number) {
     this.#store = store;
     this.#now = now;
-    this.#jobHours = new Hours(now, (from) => readJobHour(store.db, from));
-    this.#machineHours = new Hours(now, (from) => readMachineHour(store.db, from, now()));
+    this.#jobHours = new Hours(now, newJobHour, (from, to, hourOf) =>
+      readJobs(store.db, from, to, hourOf),
+    );
+    this.#machineHours = new Hours(now, newMachineHour, (from, to, hourOf) =>
+      readMachines(store.db, from, to, now(), hourOf),
+    );
   }
 
   async over(window: TrendWindow): Promise<Trend> {
@@ -123,59 +127,103 @@ export class Trends {
   }
 }
 
-/** Hours of history, read once each; those that may still change again after a while. */
+type Reader<T> = (from: number, to: number, hourOf: (at: number) => T) => Promise<void>;
+
+/** Hours of history, read once each; those that may still change, again after a while. */
 class Hours<T extends { isSettled: boolean }> {
   readonly #now: () => number;
-  readonly #read: (from: number) => Promise<T>;
-  readonly #kept = new Map<number, { readonly hour: Promise<T>; staleAt: number }>();
+  readonly #empty: () => T;
+  readonly #read: Reader<T>;
+  readonly #kept = new Map<number, { readonly hour: T; readonly staleAt: number }>();
+  #reading: Promise<void> = Promise.resolve();
 
-  constructor(now: () => number, read: (from: number) => Promise<T>) {
+  constructor(now: () => number, empty: () => T, read: Reader<T>) {
     this.#now = now;
+    this.#empty = empty;
     this.#read = read;
   }
 
+  /** One caller reads at a time; the others find what it read. */
   async between(from: number, to: number): Promise<T[]> {
-    const hours: T[] = [];
-    for (let at = Math.floor(from / hourMs) * hourMs; at < to; at += hourMs) {
-      hours.push(await this.#at(at));
-    }
-    return hours;
+    const first = Math.floor(from / hourMs) * hourMs;
+    const read = this.#reading.then(() => this.#readMissing(first, to));
+    this.#reading = read.catch(() => {});
+    await read;
+    return [...this.#kept].flatMap(([at, { hour }]) => (at >= first && at < to ? hour : []));
   }
 
-  async #at(from: number): Promise<T> {
-    const known = this.#kept.get(from);
-    if (known !== undefined && this.#now() < known.staleAt) return known.hour;
-    const entry = { hour: this.#read(from), staleAt: this.#now() + freshMs };
-    this.#kept.delete(from);
-    this.#kept.set(from, entry);
-    if (this.#kept.size > hoursKept) this.#forgetOldest();
-    try {
-      const hour = await entry.hour;
-      if (hour.isSettled && from + hourMs + lateMs < this.#now()) entry.staleAt = Infinity;
+  /** From the first hour that is unknown or stale, on to the next that is neither, and so on. */
+  async #readMissing(first: number, to: number): Promise<void> {
+    for (let from = first; from < to; from += hourMs) {
+      if (this.#isFresh(from)) continue;
+      let until = from + hourMs;
+      while (until < to && !this.#isFresh(until)) until += hourMs;
+      await this.#readRange(from, until);
+      from = until;
+    }
+    for (const at of this.#kept.keys()) if (at < to - hoursKept * hourMs) this.#kept.delete(at);
+  }
+
+  #isFresh(at: number): boolean {
+    return this.#now() < (this.#kept.get(at)?.staleAt ?? 0);
+  }
+
+  async #readRange(from: number, to: number): Promise<void> {
+    const hours = new Map<number, T>();
+    for (let at = from; at < to; at += hourMs) hours.set(at, this.#empty());
+    await this.#read(from, to, (at) => {
+      const hour = hours.get(Math.floor(at / hourMs) * hourMs);
+      if (hour === undefined) throw new Error("a row lies outside of what was asked for");
       return hour;
-    } catch (error) {
-      this.#kept.delete(from);
-      throw error;
+    });
+    const now = this.#now();
+    for (const [at, hour] of hours) {
+      const isFinal = hour.isSettled && at + hourMs + lateMs < now;
+      this.#kept.set(at, { hour, staleAt: isFinal ? Infinity : now + freshMs });
     }
-  }
-
-  #forgetOldest(): void {
-    const oldest = Math.min(...this.#kept.keys());
-    this.#kept.delete(oldest);
   }
 }
 
 /** A forge may tell of a job this long after it was queued. */
 const lateMs = hourMs;
 
-async function readJobHour(db: Database, from: number): Promise<JobHour> {
-  const hour: JobHour = { queued: new Map(), left: new Map(), waits: new Map(), isSettled: true };
+function newJobHour(): JobHour {
+  return { queued: new Map(), left: new Map(), waits: new Map(), isSettled: true };
+}
+
+function newMachineHour(): MachineHour {
+  return { seconds: new Map(), microUsd: new Map(), isSettled: true };
+}
+
+async function readJobs(
+  db: Database,
+  from: number,
+  to: number,
+  hourOf: (at: number) => JobHour,
+): Promise<void> {
   let last: JobTimes | null = null;
   for (;;) {
-    const page: JobTimes[] = await jobTimes(db, from, from + hourMs, last, pageRows);
-    for (const job of page) addJob(hour, job);
+    const page: JobTimes[] = await jobTimes(db, from, to, last, pageRows);
+    for (const job of page) addJob(hourOf(job.queuedAt), job);
     last = page.at(-1) ?? null;
-    if (page.length < pageRows) return hour;
+    if (page.length < pageRows) return;
+    await nextTurn();
+  }
+}
+
+async function readMachines(
+  db: Database,
+  from: number,
+  to: number,
+  now: number,
+  hourOf: (at: number) => MachineHour,
+): Promise<void> {
+  let last: MachineLife | null = null;
+  for (;;) {
+    const page: MachineLife[] = await machineLives(db, from, to, last, pageRows);
+    for (const machine of page) addMachine(hourOf(machine.claimedAt), machine, now);
+    last = page.at(-1) ?? null;
+    if (page.length < pageRows) return;
     await nextTurn();
   }
 }
@@ -194,18 +242,6 @@ function addJob(hour: JobHour, { queuedAt, startedAt, endedAt }: JobTimes): void
   const waits = hour.waits.get(quarter) ?? new Map<number, number>();
   hour.waits.set(quarter, waits);
   add(waits, waitBucket(startedAt - queuedAt), 1);
-}
-
-async function readMachineHour(db: Database, from: number, now: number): Promise<MachineHour> {
-  const hour: MachineHour = { seconds: new Map(), microUsd: new Map(), isSettled: true };
-  let last: MachineLife | null = null;
-  for (;;) {
-    const page: MachineLife[] = await machineLives(db, from, from + hourMs, last, pageRows);
-    for (const machine of page) addMachine(hour, machine, now);
-    last = page.at(-1) ?? null;
-    if (page.length < pageRows) return hour;
-    await nextTurn();
-  }
 }
 
 function addMachine(hour: MachineHour, machine: MachineLife, now: number): void {
