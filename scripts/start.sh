@@ -6,4 +6,4 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
 # Without them Mayfly falls back to what this machine can do, and says so itself.
 debian_packages "machines as containers" $container_packages ||
   say "going on without them"
-exec "$root/mayfly" up --example "$@"
+exec "$root/mayfly" up "$@"

@@ -1,3 +1,37 @@
-export function run(): Promise<number> {
-  return Promise.resolve(0);
+import { sizeText } from "../web/words.ts";
+import { exit } from "./exit.ts";
+import type { CommonFlags } from "./program.ts";
+import { readConfig } from "./setting.ts";
+import { table } from "./table.ts";
+import { columnsOf, note, painter, print } from "./terminal.ts";
+
+/** `mayfly config check`: what is wrong in a configuration, or what it amounts to. */
+export async function run(file: string | undefined, flags: CommonFlags): Promise<number> {
+  const config = await readConfig(file === undefined ? {} : { config: file });
+  const { warnings, pools } = config;
+  if (flags.json) {
+    await print(JSON.stringify(config));
+    return exit.ok;
+  }
+  const paint = painter(process.stdout);
+  for (const warning of warnings) note(`${painter(process.stderr)("yellow", "note:")} ${warning}`);
+  await print(`${paint("green", "✔")} ${config.file ?? "no mayfly.yaml: every default"}`);
+  const lines = table(
+    pools,
+    [
+      { title: "POOL", text: ({ name }) => name },
+      { title: "FORGE", text: ({ forge }) => forge },
+      { title: "PROVIDER", text: ({ provider }) => provider },
+      { title: "SIZE", text: ({ size }) => sizeText(size) },
+      { title: "MIN", text: ({ min }) => String(min), align: "right" },
+      { title: "WARM", text: ({ warm }) => String(warm), align: "right" },
+      { title: "MAX", text: ({ max }) => String(max), align: "right" },
+      { title: "ACCEPTS", text: ({ accept }) => accept.join(", ") },
+      { title: "LABELS", text: ({ labels }) => labels.join(", ") || "-", flexible: true },
+    ],
+    columnsOf(process.stdout),
+    paint,
+  );
+  for (const line of lines) await print(line);
+  return exit.ok;
 }

@@ -49,6 +49,11 @@ function explain(error: unknown): number {
     return exitOfError(error);
   }
   const paint = painter(process.stderr);
+  if (error.name === "ConfigError") {
+    // As compilers write them: an editor finds its way by these.
+    process.stderr.write(`${message}\n`);
+    return exitOfError(error);
+  }
   const place = where === undefined || message.includes(where) ? "" : `${where}: `;
   process.stderr.write(`${paint("red", "mayfly:")} ${place}${message}\n`);
   if (hint !== undefined) process.stderr.write(`${paint("dim", "      →")} ${hint}\n`);

@@ -138,6 +138,17 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--to <dir>", "fetch them into this folder"),
   ).action(lazily(() => import("./artifacts.ts")));
 
+  const remote = add("remote", "make repositories to push to: a push becomes a job (remote add)");
+  common(
+    remote
+      .command("add")
+      .description("make a repository to push to, or write its hook anew")
+      .argument("<name>", "its name")
+      .option("--config <file>", configFile)
+      .option("--state <dir>", "the folder that holds everything")
+      .option("--server <url>", "the Mayfly that its jobs go to"),
+  ).action(lazily(() => import("./remote-add.ts")));
+
   common(
     add("doctor", "test what Mayfly needs here, and say how to mend it")
       .option("--config <file>", configFile)

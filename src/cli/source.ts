@@ -38,7 +38,7 @@ export async function chooseSource(
         hint: "Leave out --repo and --rev, or --tarball.",
       });
     }
-    const sha256 = await upload(client, await openArchive(tarball));
+    const sha256 = await uploadTree(client, await openArchive(tarball));
     const repository = tarball === "-" ? "standard input" : basename(tarball);
     return { repository, source: { kind: "tree", sha256, commit: null } };
   }
@@ -51,7 +51,7 @@ export async function chooseSource(
   if (tree.leftOut.length > 0) {
     say(`${tree.name} at ${short} is sent as committed; left out: ${listed(tree.leftOut)}`);
   }
-  const sha256 = await upload(client, await tree.archive());
+  const sha256 = await uploadTree(client, await tree.archive());
   return { repository: tree.name, source: { kind: "tree", sha256, commit: tree.commit } };
 }
 
@@ -77,7 +77,8 @@ async function openArchive(tarball: string): Promise<Readable> {
   });
 }
 
-async function upload(client: Client, archive: Readable): Promise<string> {
+/** Sends a tar archive; its digest names it from then on. */
+export async function uploadTree(client: Client, archive: Readable): Promise<string> {
   const body = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
   const { sha256 } = await client.upload<{ sha256: string }>(
     "/v1/trees",

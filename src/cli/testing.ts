@@ -22,6 +22,8 @@ export interface CommandOptions {
   readonly environment?: Readonly<Record<string, string>>;
   readonly folder?: string;
   readonly input?: string | Uint8Array;
+  /** Another copy of the command than this one. */
+  readonly main?: string;
 }
 
 export class Running {
@@ -31,9 +33,10 @@ export class Running {
   readonly ended: Promise<Ended>;
   readonly #listeners = new Set<() => void>();
 
-  constructor(args: readonly string[], { environment = {}, folder, input }: CommandOptions = {}) {
+  constructor(args: readonly string[], options: CommandOptions = {}) {
+    const { environment = {}, folder, input } = options;
     const { PATH = "", HOME = "" } = process.env;
-    this.child = spawn(process.execPath, [main, ...args], {
+    this.child = spawn(process.execPath, [options.main ?? main, ...args], {
       cwd: folder ?? tmpdir(),
       env: { PATH, HOME, MAYFLY_STATE: "/nonexistent", ...environment },
       stdio: "pipe",

@@ -103,7 +103,7 @@ const endings: Readonly<Record<JobOutcome, string>> = {
   failure: "failed",
   cancelled: "was cancelled",
   skipped: "was skipped",
-  timed_out: "ran longer than it may",
+  timed_out: "timed out",
   lost: "was lost: its machine vanished",
   refused: "was refused",
   error: "could not be prepared",

@@ -36,6 +36,10 @@ export interface Surroundings {
   readonly token: string;
   readonly log: Log;
   readonly version: string;
+  /** Told a line a step of what the first machines need before there can be any. */
+  readonly progress: (line: string) => void;
+  /** Gives up starting. */
+  readonly signal: AbortSignal;
 }
 
 const installationLetters = 5;
@@ -44,7 +48,8 @@ const installationLetters = 5;
  * Builds the whole manager from a configuration and starts it. Throws `MayflyError` for what cannot
  * work: a held state folder, a store out of reach, an address that is taken. Nothing stays open then.
  */
-export async function wire({ config, token, log, version }: Surroundings): Promise<Wired> {
+export async function wire(surroundings: Surroundings): Promise<Wired> {
+  const { config, token, log, version } = surroundings;
   const opened: (() => Promise<void>)[] = [];
   const closeAll = async (): Promise<void> => {
     for (const close of opened.splice(0).reverse()) await close();
@@ -109,6 +114,7 @@ export async function wire({ config, token, log, version }: Surroundings): Promi
     });
     served.url = server.url;
     opened.push(() => server.close());
+    await prepare(providers, surroundings);
     opened.push(() => fleet.stop());
     await fleet.start();
     return { fleet, url: server.url, stop: closeAll };
@@ -144,6 +150,24 @@ async function openProviders(
     open.set(name, await known.open(options, context));
   }
   return open;
+}
+
+const prepareMs = 15 * 60_000;
+
+/** What cannot be prepared holds up the jobs that need it, and no others: it is not fatal. */
+async function prepare(
+  providers: ReadonlyMap<string, Provider>,
+  { log, progress, signal }: Surroundings,
+): Promise<void> {
+  const within = AbortSignal.any([signal, AbortSignal.timeout(prepareMs)]);
+  for (const [name, provider] of providers) {
+    try {
+      await provider.prepare((line) => progress(`${name}: ${line}`), within);
+    } catch (error) {
+      signal.throwIfAborted();
+      log.warn({ provider: name }, error instanceof Error ? error.message : String(error));
+    }
+  }
 }
 
 function nativeParts(

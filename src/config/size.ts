@@ -1,13 +1,14 @@
 import type { Size } from "../domain/size.ts";
 
-const smallestMemoryMb = 1024;
+const gbMb = 1024;
 const diskGb = 10;
 
 /** The machine of a job that asks for nothing: half of what is here, and at least 1 cpu and 1 GB. */
 export function halfOf(machine: Size): Size {
   return {
     cpu: Math.max(1, Math.floor(machine.cpu / 2)),
-    memoryMb: Math.max(smallestMemoryMb, Math.floor(machine.memoryMb / 2)),
+    // In whole gigabytes: nobody asks for 12052 MB.
+    memoryMb: Math.max(1, Math.floor(machine.memoryMb / 2 / gbMb)) * gbMb,
     diskGb: Math.min(diskGb, Math.max(1, Math.floor(machine.diskGb / 2))),
     gpu: 0,
     architecture: machine.architecture,
