@@ -130,6 +130,8 @@ function environment({ configuration, protocol }: GitRun): Record<string, string
     GIT_CONFIG_GLOBAL: configuration,
     GIT_ALLOW_PROTOCOL: protocol ?? "none",
     GIT_TERMINAL_PROMPT: "0",
+    // A partial clone would fetch what it lacks by a command of its own configuration.
+    GIT_NO_LAZY_FETCH: "1",
     GIT_SSH_COMMAND: "ssh -oBatchMode=yes -oConnectTimeout=20",
   };
 }
@@ -158,6 +160,11 @@ const meanings: readonly (readonly [RegExp, MayflyError["code"], string])[] = [
     "the repository's server lets us not in",
   ],
   [/died of signal 25|File size limit|File too large/i, "too_large", "the repository is too large"],
+  [
+    /repository corruption|invalid index-pack output|lazy fetching disabled/i,
+    "unavailable",
+    "the repository lacks objects, as a partial clone does",
+  ],
   [/No space left|Disk quota/i, "unavailable", "the disk is full"],
 ];
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -186,6 +187,24 @@ describe("a repository", () => {
     git(hostile, "config", "core.sshCommand", join(root, "program"));
     rmSync(marker, { force: true });
     await open().sources.fetch(hostile, "main");
+    assert.equal(existsSync(marker), false);
+  });
+
+  test("that lacks objects is not completed by its own commands", async () => {
+    const partial = join(root, "repositories", "partial");
+    cpSync(repository, partial, { recursive: true, verbatimSymlinks: true });
+    git(partial, "remote", "add", "origin", repository);
+    const blob = git(partial, "rev-parse", "HEAD:deep/file");
+    rmSync(join(partial, ".git", "objects", blob.slice(0, 2), blob.slice(2)), { force: true });
+    const marker = join(root, "marker3");
+    git(partial, "config", "core.repositoryFormatVersion", "1");
+    git(partial, "config", "extensions.partialClone", "origin");
+    git(partial, "config", "remote.origin.promisor", "true");
+    git(partial, "config", "remote.origin.uploadpack", `touch ${marker};`);
+    await assert.rejects(open().sources.fetch(partial, "main"), {
+      code: "unavailable",
+      message: /lacks objects/,
+    });
     assert.equal(existsSync(marker), false);
   });
 
