@@ -118,6 +118,13 @@ export class World {
     return provider;
   }
 
+  /** Closes one provider, twice, before the others. */
+  async retire(provider: Provider): Promise<void> {
+    this.#providers.splice(this.#providers.indexOf(provider), 1);
+    await provider.close();
+    await provider.close();
+  }
+
   spec(suffix: string, provider: Provider): MachineSpec {
     const lends = provider.lends();
     const { cpu, memoryMb, diskGb } = lends.maximum;
@@ -164,16 +171,20 @@ export class World {
 
   /** Ends and removes everything, and gives what the provider left in its folder. */
   async close(): Promise<readonly string[]> {
-    for (const provider of this.#providers) {
-      const machines = await provider.list(never);
-      for (const { name } of machines) await destroyed(provider, name);
-      await provider.close();
+    try {
+      for (const provider of this.#providers) {
+        const machines = await provider.list(never);
+        for (const { name } of machines) await destroyed(provider, name);
+      }
+      await until("the machines' processes to end", async () => this.#sockets.size === 0);
+      const entries = await readdir(this.#folder, { recursive: true });
+      return entries.filter((entry) => entry.includes(`${this.installation}-`));
+    } finally {
+      for (const provider of this.#providers) await provider.close();
+      for (const socket of this.#sockets) socket.destroy();
+      this.#server.close();
+      await rm(this.#folder, { recursive: true, force: true });
     }
-    await until("the machines' processes to end", async () => this.#sockets.size === 0);
-    await new Promise((resolve) => this.#server.close(resolve));
-    const entries = await readdir(this.#folder, { recursive: true });
-    await rm(this.#folder, { recursive: true, force: true });
-    return entries.filter((entry) => entry.includes(`${this.installation}-`));
   }
 
   #listen(socket: Socket): void {

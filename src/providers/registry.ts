@@ -1,28 +1,104 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
 import type { z } from "zod";
-import { hostOptions, type HostOptions } from "./host/options.ts";
-import { podmanOptions, type PodmanOptions } from "./podman/options.ts";
-import type { Provider, ProviderContext } from "./provider.ts";
+import { ProviderError } from "../domain/errors.ts";
+import type { TrustClass } from "../domain/trust.ts";
+import { execOptions } from "./exec/options.ts";
+import { hostOptions } from "./host/options.ts";
+import { podmanOptions } from "./podman/options.ts";
+import type { Check, Provider, ProviderContext } from "./provider.ts";
 
-/** A kind of provider that a configuration may name. */
+/** A kind of provider: what a configuration may say of it, and how to start it. */
 export interface ProviderKind {
   readonly summary: string;
   readonly options: z.ZodType;
-  /** Its code is loaded only when it is used. `options` are what the schema above gave. */
+  /** What a pool accepts that does not say; a machine may be good for more, see `lends()`. */
+  readonly accepts: readonly TrustClass[];
+  /** `options` as the schema gave them. Throws `ProviderError` with what to do. */
   open(options: unknown, context: ProviderContext): Promise<Provider>;
+  /** What it needs and whether that is there; starts nothing that stays. */
+  check(options: unknown, context: ProviderContext, signal: AbortSignal): Promise<readonly Check[]>;
 }
 
-/** Every kind there is: a new one is a folder and an entry here. */
-export const providers: Readonly<Record<string, ProviderKind>> = {
-  podman: {
-    summary: "Containers on this host: a kernel shared, everything else apart.",
-    options: podmanOptions,
-    open: async (options, context) =>
-      (await import("./podman/podman.ts")).open(options as PodmanOptions, context),
-  },
-  host: {
-    summary: "Plain processes on this host, for trusted jobs only: nothing is kept apart.",
-    options: hostOptions,
-    open: async (options, context) =>
-      (await import("./host/host.ts")).open(options as HostOptions, context),
-  },
+/** A kind's module, loaded when it is first used: starting the command must not wait for it. */
+interface Loaded<O> {
+  open(options: O, context: ProviderContext): Promise<Provider>;
+  check?(options: O, context: ProviderContext, signal: AbortSignal): Promise<readonly Check[]>;
+}
+
+function kind<O>(
+  parts: Pick<ProviderKind, "summary" | "accepts"> & { options: z.ZodType<O> },
+  load: () => Promise<Loaded<O>>,
+): ProviderKind {
+  return {
+    ...parts,
+    open: async (options, context) => (await load()).open(options as O, context),
+    check: async (options, context, signal) => {
+      const loaded = await load();
+      if (loaded.check !== undefined) return loaded.check(options as O, context, signal);
+      const provider = await loaded.open(options as O, context);
+      try {
+        return await provider.check(signal);
+      } finally {
+        await provider.close();
+      }
+    },
+  };
+}
+
+/** Every provider there is, by the name a configuration gives it. */
+export const providers: Readonly<Record<"podman" | "host" | "exec", ProviderKind>> &
+  Readonly<Record<string, ProviderKind>> = {
+  podman: kind(
+    {
+      summary: "A container for each job, made by podman on this host.",
+      options: podmanOptions,
+      // Its machines share the host's kernel: whoever lets strangers in says so.
+      accepts: ["trusted"],
+    },
+    () => import("./podman/podman.ts"),
+  ),
+  host: kind(
+    {
+      summary: "Plain processes on this host, without isolation: for trusted jobs only.",
+      options: hostOptions,
+      accepts: ["trusted"],
+    },
+    () => import("./host/host.ts"),
+  ),
+  exec: kind(
+    {
+      summary: "Any program that speaks lines of JSON on its standard input and output.",
+      options: execOptions,
+      accepts: ["trusted"],
+    },
+    () => import("./exec/exec.ts"),
+  ),
 };
+
+export interface Detected {
+  readonly kind: "podman" | "host";
+  readonly ready: boolean;
+  /** Why it would not do, or what to know of it; null: nothing. */
+  readonly note: string | null;
+}
+
+/**
+ * Tries the providers that need no configuration, best first: `podman` if containers start and
+ * there is an image or the means to make one, and `host`, which works anywhere. `folder` is where
+ * providers have their folders; what is learnt of podman stays there for its next start.
+ */
+export async function detect(folder: string, signal: AbortSignal): Promise<readonly Detected[]> {
+  const containers = join(folder, "podman");
+  await mkdir(containers, { recursive: true, mode: 0o700 });
+  const { fitness } = await import("./podman/fitness.ts");
+  const fault = await fitness(containers, signal).catch((error: unknown) => {
+    if (error instanceof ProviderError) return error.message;
+    throw error;
+  });
+  const processes = "jobs run as plain processes, without isolation: trusted jobs only";
+  return [
+    { kind: "podman", ready: fault === null, note: fault },
+    { kind: "host", ready: process.platform !== "win32", note: processes },
+  ];
+}

@@ -16,7 +16,12 @@ export const podmanOptions = z.strictObject({
     .default("never")
     .describe("Whether podman may fetch an image from a registry when a machine is made."),
   mounts: z
-    .array(z.strictObject({ from: absolutePath, to: absolutePath }))
+    .array(
+      z.strictObject({
+        from: absolutePath.describe("The path on this host."),
+        to: absolutePath.describe("The path in the machine."),
+      }),
+    )
     .max(20)
     .default([])
     .describe("Paths of this host lent, read-only, to every machine."),

@@ -21,6 +21,8 @@ import type { PodmanOptions } from "./options.ts";
 import { failureOf, isNameInUse } from "./outcome.ts";
 import { findPowers, type Powers } from "./powers.ts";
 
+export { checkPodman as check };
+
 /** A folder without a container is one being made, for this long; then it is a leftover. */
 const makingMs = 120_000;
 
