@@ -56,7 +56,7 @@ export async function chooseSource(
 }
 
 /** `https://…`, `ssh://…` or `user@host:path`; anything else is a path. */
-export function isUrl(text: string): boolean {
+function isUrl(text: string): boolean {
   return /^[a-z][a-z0-9+.-]*:\/\//i.test(text) || /^[\w.-]+@[\w.-]+:/.test(text);
 }
 

@@ -29,7 +29,7 @@ export function keyTable(schema: Json): string {
   const rows = rowsOf(schema, "").map(
     ({ path, example, description }) => `| \`${path}\` | ${example} | ${description} |`,
   );
-  return ["| key | written like | meaning |", "|---|---|---|", ...rows].join("\n");
+  return ["| key | written like | meaning |", "| --- | --- | --- |", ...rows].join("\n");
 }
 
 interface Row {
@@ -60,10 +60,11 @@ function resolved(schema: unknown): Json {
 function exampleOf(schema: Json): string {
   const [example] = schema.examples ?? [];
   if (example !== undefined) return `\`${cell(text(example))}\``;
-  if (schema.default !== undefined) return `\`${cell(text(schema.default))}\``;
+  const isEmpty = schema.default === undefined || /^(\[\]|\{\})$/.test(text(schema.default));
+  if (!isEmpty) return `\`${cell(text(schema.default))}\``;
   if (schema.type === "array") {
     const item = resolved(schema.items);
-    if (item.enum !== undefined) return `\`[${item.enum.map(text).join(", ")}]\``;
+    if (item.enum !== undefined) return `\`${text(item.enum)}\``;
     return item.properties === undefined ? "a list" : "a list of keys";
   }
   const words: Readonly<Record<string, string>> = {
@@ -77,7 +78,8 @@ function exampleOf(schema: Json): string {
 }
 
 function text(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  if (typeof value === "string") return value;
+  return Array.isArray(value) ? `[${value.map(text).join(", ")}]` : JSON.stringify(value);
 }
 
 function cell(value: string): string {

@@ -5,7 +5,7 @@ import type { Kinds } from "./schema.ts";
 
 /* What the tests of this folder share: kinds and a machine that no real one can disturb. */
 
-export const sampleKinds: Kinds = {
+const sampleKinds: Kinds = {
   forges: {
     native: {
       summary: "Jobs of no forge.",
