@@ -27,7 +27,7 @@ import type { ContentFolder, Sources } from "./native-files.ts";
 
 /** Output kept of one job; what comes after is taken and dropped. */
 const logBytesMax = 256 * 1024 * 1024;
-const artifactBytesMax = 1024 * 1024 * 1024;
+export const artifactBytesMax = 1024 * 1024 * 1024;
 const artifactsBytesMax = 4 * artifactBytesMax;
 const artifactsMax = 1000;
 /** A frame costs a row, however few bytes it holds. */

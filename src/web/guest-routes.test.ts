@@ -113,6 +113,27 @@ describe("what is malformed is refused:", () => {
   });
 });
 
+test("an artifact that says it is too large is refused before it comes", async () => {
+  await manager.native.submit(scriptJob("true"));
+  await ask("POST", "work?wait=0");
+  const status = await new Promise<number>((resolve, reject) => {
+    const asking = request(
+      {
+        socketPath: manager.socket,
+        method: "PUT",
+        path: "/v1/guest/artifact?path=a",
+        headers: { authorization: `Bearer ${session}`, "content-length": String(2 ** 31) },
+      },
+      (response) => {
+        resolve(response.statusCode ?? 0);
+        asking.destroy();
+      },
+    );
+    asking.on("error", reject).write("first");
+  });
+  assert.equal(status, 413);
+});
+
 test("an upload that is cut leaves nothing", async () => {
   await manager.native.submit(scriptJob("true"));
   await ask("POST", "work?wait=0");

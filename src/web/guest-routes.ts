@@ -2,6 +2,7 @@ import { Hono, type Context } from "hono";
 import { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
 import type { GuestDesk, GuestEnd } from "../fleet/api.ts";
+import { artifactBytesMax } from "../fleet/desk.ts";
 import { silentLog, type Log } from "../fleet/log.ts";
 import { batchBytesMax, encodePairs, parseFrames } from "../guest/wire.ts";
 import { BodyBudget, readBody } from "./body.ts";
@@ -58,6 +59,10 @@ export function guestRoutes(desk: GuestDesk, log: Log = silentLog): Hono<Env> {
   );
 
   app.put("/v1/guest/artifact", async (c) => {
+    // Before any of it is written.
+    if (Number(c.req.header("content-length") ?? 0) > artifactBytesMax) {
+      throw new MayflyError("too_large", `an artifact has at most ${artifactBytesMax} bytes`);
+    }
     const { sha256, size } = await desk.keepArtifact(
       token(c),
       c.req.query("path") ?? "",

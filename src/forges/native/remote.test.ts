@@ -94,6 +94,7 @@ describe("a push", () => {
         remote.path,
         "--rev",
         head,
+        "--name=main",
       ],
     ]);
     assert.match(out, /native-abc waits/);
@@ -120,7 +121,7 @@ describe("a push", () => {
     const name = "$(touch${IFS}pwned);`touch${IFS}pwned`&'\"";
     const { status, out } = git("push", "-q", "mayfly", `main:refs/heads/${name}`);
     assert.equal(status, 0, out);
-    assert.equal(called().length, 1);
+    assert.deepEqual(called()[0]?.at(-1), `--name=${name}`);
     assert.ok(out.includes(name));
     assert.equal(existsSync(join(remote.path, "pwned")), false);
   });

@@ -77,7 +77,7 @@ pool=$(git config --get mayfly.pool)
 unset $(git rev-parse --local-env-vars)
 
 submit() {
-  set -- --repo ${shellWord(path)} --rev "$1"
+  set -- --repo ${shellWord(path)} --rev "$1" "--name=$(printf %.200s "$2")"
   [ -z "$pool" ] || set -- "$@" --pool "$pool"
   [ -z "$command" ] || set -- "$@" -- sh -c "$command"
   ${words} submit --server ${shellWord(server)} "$@" </dev/null
@@ -93,8 +93,9 @@ while read -r old new ref; do
     echo "mayfly: only the first ${branchesMax} branches of a push become jobs" >&2
     break
   fi
-  printf 'mayfly: %s at %.12s\\n' "\${ref#refs/heads/}" "$new"
-  submit "$new" || echo "mayfly: no job was submitted for it; the push itself is done" >&2
+  branch=\${ref#refs/heads/}
+  printf 'mayfly: %s at %.12s\\n' "$branch" "$new"
+  submit "$new" "$branch" || echo "mayfly: no job was submitted for it; the push itself is done" >&2
 done
 [ "$branches" -eq 0 ] || printf 'mayfly: follow them at %s\\n' ${shellWord(server)}
 exit 0
