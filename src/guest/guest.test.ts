@@ -68,6 +68,8 @@ function launch(...args: Parameters<typeof startGuest>): GuestProcess {
 
 let classes = 0;
 
+const noProc = !existsSync("/proc/1/stat") && "needs /proc";
+
 /** Labels of a class that no other test uses. */
 function newClass(): readonly string[] {
   return [`class-${classes++}`];
@@ -234,10 +236,11 @@ describe("an end from outside", () => {
 
   test("a job that runs is told at once, by SIGTERM to its whole group", async () => {
     const { job, guest } = await start(
-      `(trap 'echo child; exit' TERM; while :; do sleep 0.05; done) &
+      `(trap 'echo child; exit' TERM; echo up; while :; do sleep 0.05; done) &
        trap 'echo parent; wait; exit 7' TERM; echo ready; while :; do sleep 0.05; done`,
     );
     await heard(job.id, "ready");
+    await heard(job.id, "up");
     const asked = await manager.native.cancel(job.id, "somebody said so");
     assert.equal(asked.state, "started");
     const ended = await manager.ended(job.id);
@@ -342,16 +345,29 @@ describe("leftovers", () => {
     assert.equal(text("stdout"), "early\nlate\n");
   });
 
-  test(
-    "a daemon in a session of its own is found",
-    { skip: !existsSync("/proc/1/stat") },
-    async () => {
-      const { text } = await run(
-        `setsid sh -c 'sleep 300 </dev/null >/dev/null 2>&1 & echo $!; exec sleep 300' & sleep 0.2`,
-      );
-      assert.equal(isAlive(Number(text("stdout").trim())), false);
-    },
-  );
+  test("a daemon in a session of its own is found", { skip: noProc }, async () => {
+    const { text } = await run(
+      `setsid sh -c 'sleep 300 </dev/null >/dev/null 2>&1 & echo $!; exec sleep 300' & sleep 0.2`,
+    );
+    assert.equal(isAlive(Number(text("stdout").trim())), false);
+  });
+});
+
+test("a guest that is killed takes its job along", { skip: noProc }, async () => {
+  const { job, guest } = await start(`echo pid $$; while :; do sleep 0.05; done`);
+  await heard(job.id, "pid");
+  const pid = Number(/pid (\d+)/.exec(await manager.text(job.id, "stdout"))?.[1]);
+  assert.equal(isAlive(pid), true);
+  guest.child.kill("SIGKILL");
+  assert.equal(await guest.over, "SIGKILL");
+  await eventually(() => (isAlive(pid) ? null : true));
+});
+
+const perlBase = spawnSync("perl", ["-e", "print grep { m{/perl-base$} } @INC"]).stdout.toString();
+test("the guest needs perl-base alone", { skip: perlBase === "" && "needs Debian's" }, () => {
+  const only = 'BEGIN { @INC = grep { m{/perl-base$} } @INC } require "./guest.pl"';
+  const { stderr } = spawnSync("perl", ["-e", only], { cwd: import.meta.dirname });
+  assert.match(stderr.toString(), /^usage: guest\.pl/);
 });
 
 describe("a claim", () => {
