@@ -31,7 +31,7 @@ import { HandClock } from "./stores.ts";
 
 export const token = "a-token-of-the-tests";
 
-export const capabilities: Capabilities = {
+const capabilities: Capabilities = {
   architectures: ["x64"],
   maximum: { ...size, cpu: 16, memoryMb: 65_536 },
   channel: "socket",

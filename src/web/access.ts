@@ -101,7 +101,7 @@ function isLoopbackName(host: string | undefined): boolean {
 }
 
 /** Over digests, so that neither length nor first difference shows in the time it takes. */
-export function sameSecret(a: string, b: string): boolean {
+function sameSecret(a: string, b: string): boolean {
   const digest = (text: string) => createHash("sha256").update(text).digest();
   return timingSafeEqual(digest(a), digest(b));
 }

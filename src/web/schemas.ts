@@ -21,7 +21,7 @@ function text(least: number, most: number): z.ZodString {
 
 const microUsd = z.number().int().openapi({ description: "Millionths of a US dollar" });
 
-export const SizeSchema = z
+const SizeSchema = z
   .object({
     cpu: z.number(),
     memoryMb: z.number(),
@@ -36,7 +36,7 @@ function orNull<T extends z.ZodType>(schema: T): z.ZodUnion<[T, z.ZodNull]> {
   return z.union([schema, z.null()]);
 }
 
-export const PriceSchema = z
+const PriceSchema = z
   .object({
     microUsdPerHour: z.number(),
     quantumSeconds: z.number().openapi({ description: "Billed in steps of so many seconds" }),
@@ -89,7 +89,7 @@ export const SubmissionSchema = z
   })
   .openapi("Submission");
 
-export const WorkSchema = z
+const WorkSchema = z
   .object({
     source: SourceSchema,
     command: z.array(z.string()),

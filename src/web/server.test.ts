@@ -338,3 +338,18 @@ test("closing ends streams at once, lets a request end, and hangs up on the rest
   await hanging.closed;
   await assert.rejects(fetch(`${web.url}/healthz`));
 });
+
+test("an upload that breaks off is given up and makes room for the next", async () => {
+  const web = await start({ limits: { treesAtOnce: 1 } });
+  const head = `POST /v1/trees HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer ${token}\r\nContent-Length: 1000\r\n\r\n`;
+  const { socket, closed } = talk(web.url, head, "part of a tree");
+  const send = (): Promise<Response> =>
+    fetch(`${web.url}/v1/trees`, { method: "POST", headers: bearer, body: "whole" });
+  let status = 0;
+  for (let tries = 0; tries < 200 && status !== 503; tries++) ({ status } = await send());
+  assert.equal(status, 503, "one at a time");
+  socket.destroy();
+  await closed;
+  for (let tries = 0; tries < 200 && status !== 201; tries++) ({ status } = await send());
+  assert.equal(status, 201);
+});

@@ -243,3 +243,18 @@ test("a reader that stops reading holds back only itself", async () => {
   reader.close();
   await stuck.body?.cancel();
 });
+
+test("readers that leave at any moment are no trouble", async () => {
+  for (let index = 0; index < 20; index++) {
+    const abort = new AbortController();
+    const answer = await fetch(`${web.url}/v1/events`, { signal: abort.signal });
+    if (index % 2 === 0) await say("leaving", `${index}`);
+    abort.abort();
+    assert.equal(answer.status, 200);
+  }
+  await until(async () => {
+    const answer = await fetch(`${web.url}/health`);
+    return !/live page/.test(await answer.text());
+  });
+  assert.deepEqual(web.logged, []);
+});

@@ -125,10 +125,14 @@ export class EventStreams {
           }
           try {
             const next = signal.aborted ? ({ done: true } as const) : await events.next();
-            if (next.done !== true) return controller.enqueue(encoder.encode(encode(next.value)));
+            if (isOpen && next.done !== true) {
+              return controller.enqueue(encoder.encode(encode(next.value)));
+            }
           } catch (error) {
             this.#failed(error);
           }
+          // Its reader may have gone while we waited for news.
+          if (!isOpen) return;
           end();
           controller.close();
         },

@@ -77,10 +77,7 @@ export async function whyJob(
 }
 
 /** The sentence of the last plan that holds this job back, if one does. */
-export function holdOf(
-  fleet: Fleet,
-  job: StoredJob,
-): { reason: string; until: number | null } | null {
+function holdOf(fleet: Fleet, job: StoredJob): { reason: string; until: number | null } | null {
   const plan = job.pool === null ? null : fleet.lastPlan(job.pool);
   for (const action of plan?.actions ?? []) {
     const isOurs = action.labelClass === null || action.labelClass === job.labelClass;

@@ -112,7 +112,7 @@ export function jobRoutes(web: Web): Api {
 }
 
 /** Jobs with what their machines cost. */
-export async function jobViews(web: Web, jobs: readonly StoredJob[]): Promise<JobView[]> {
+async function jobViews(web: Web, jobs: readonly StoredJob[]): Promise<JobView[]> {
   const names = jobs.flatMap(({ runner }) => runner ?? []);
   const machines = await runnersNamed(web.fleet.store.db, names);
   const now = web.now();

@@ -17,7 +17,7 @@ export function newApi(): Api {
 }
 
 /** The first thing wrong, and where. */
-export function invalidInput(error: z.ZodError): MayflyError {
+function invalidInput(error: z.ZodError): MayflyError {
   const issue = error.issues[0];
   if (issue === undefined) return new MayflyError("invalid", "the request is not understood");
   const place = placeOf(issue.path);

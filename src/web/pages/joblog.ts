@@ -97,7 +97,7 @@ export class LogPainter {
 }
 
 /** Since the job started: `03:07.4`, with hours when there are any. */
-export function offsetText(ms: number): string {
+function offsetText(ms: number): string {
   const tenths = Math.floor(Math.max(0, ms) / 100);
   const seconds = Math.floor(tenths / 10);
   const two = (value: number): string => String(value).padStart(2, "0");
