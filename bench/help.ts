@@ -1,7 +1,8 @@
-import { execFileSync, spawnSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bundle } from "./bundle.ts";
 import { median, type Bench } from "./measure.ts";
 
 const runs = 25;
@@ -13,9 +14,7 @@ export const help: Bench = {
   run: async () => {
     const folder = mkdtempSync(join(tmpdir(), "mayfly-bench-"));
     try {
-      const root = join(import.meta.dirname, "..");
-      execFileSync(process.execPath, [join(root, "scripts/build.ts"), folder], { stdio: "ignore" });
-      const mayfly = join(folder, "mayfly.js");
+      const mayfly = bundle(folder);
       const own: number[] = [];
       const bare: number[] = [];
       timeOf([mayfly, "--help"], folder);

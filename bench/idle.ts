@@ -1,7 +1,9 @@
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { bundle } from "./bundle.ts";
 import type { Bench } from "./measure.ts";
 
 const settleMs = 10_000;
@@ -9,7 +11,7 @@ const watchMs = 30_000;
 /** Linux counts a process's time in hundredths of a second. */
 const ticksPerSecond = 100;
 
-/** A whole manager with nothing to do and nobody looking. Linux only: it reads /proc. */
+/** The shipped command as a whole manager with nothing to do and nobody looking. Linux only: it reads /proc. */
 export const idle: Bench = {
   name: "idle",
   about: `a manager with nothing to do, for ${watchMs / 1000} s`,
@@ -20,11 +22,11 @@ export const idle: Bench = {
       config,
       "listen: 127.0.0.1:0\nproviders:\n  box:\n    host: {}\npools:\n  small:\n    provider: box\n    accept: [trusted]\n",
     );
-    const main = join(import.meta.dirname, "../src/cli/main.ts");
+    const main = bundle(folder);
     const manager = spawn(
       process.execPath,
       [main, "up", "--config", config, "--state", join(folder, "state")],
-      { stdio: ["ignore", "pipe", "inherit"] },
+      { stdio: ["ignore", "pipe", "ignore"] },
     );
     try {
       await new Promise((resolve, reject) => {
@@ -57,9 +59,7 @@ export const idle: Bench = {
         },
       ];
     } finally {
-      const ended = new Promise((resolve) => manager.once("exit", resolve));
-      manager.kill("SIGTERM");
-      await ended;
+      if (manager.exitCode === null && manager.kill("SIGTERM")) await once(manager, "exit");
       rmSync(folder, { recursive: true, force: true });
     }
   },
