@@ -7,7 +7,7 @@ import { test } from "node:test";
 const root = join(import.meta.dirname, "..");
 const checks: Readonly<Record<string, { readonly program: string; readonly options: string[] }>> = {
   "types (tsc)": { program: "typescript/bin/tsc", options: ["--pretty", "false"] },
-  "lint and import arrows (oxlint)": { program: "oxlint/bin/oxlint", options: [] },
+  "lint and import arrows (oxlint)": { program: "oxlint/bin/oxlint", options: ["--format=unix"] },
   "format (prettier; mend with: npx prettier --write .)": {
     program: "prettier/bin/prettier.cjs",
     options: ["--check", "--log-level=warn", "."],
