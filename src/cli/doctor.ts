@@ -25,7 +25,13 @@ interface Diagnosis {
 export async function run(flags: CommonFlags & PlaceFlags): Promise<number> {
   const config = await readConfig(flags);
   const own = [nodeCheck(), await gitCheck(), await folderCheck(config), await checkStore(config)];
-  const diagnoses: Diagnosis[] = [{ about: "mayfly", ok: own.every(({ ok }) => ok), checks: own }];
+  const diagnoses: Diagnosis[] = [
+    {
+      about: "mayfly",
+      ok: own.every(({ ok, isOptional }) => ok || isOptional === true),
+      checks: own,
+    },
+  ];
   for (const part of providersToTry(config)) {
     const { checks, problem } = await tryProvider(part, config.stateFolder);
     const failed = checks.some(({ ok }) => !ok) || problem === null;
@@ -76,7 +82,8 @@ async function gitCheck(): Promise<Check> {
     const { stdout } = await git(["--version"]);
     return { name, ok: true, detail: stdout.trim().replace(/^git version /, ""), mend: null };
   } catch {
-    return { name, ok: false, detail: "it is not on the PATH", mend: "apt-get install git" };
+    const detail = "it is not on the PATH: only archives can be sent";
+    return { name, ok: false, detail, mend: "apt-get install git", isOptional: true };
   }
 }
 

@@ -24,9 +24,14 @@ function columns(now: number): Column<JobView>[] {
     { title: "JOB", text: ({ id }) => id },
     { title: "STATE", text: stateWords, tint },
     { title: "NAME", text: ({ name }) => name, flexible: true },
-    { title: "REPOSITORY", text: ({ repository }) => repository || "-", flexible: true },
-    { title: "POOL", text: ({ pool }) => pool ?? "-" },
-    { title: "MACHINE", text: ({ machine }) => machine ?? "-", flexible: true },
+    {
+      title: "REPOSITORY",
+      text: ({ repository }) => repository || "-",
+      flexible: true,
+      optional: true,
+    },
+    { title: "POOL", text: ({ pool }) => pool ?? "-", optional: true },
+    { title: "MACHINE", text: ({ machine }) => machine ?? "-", optional: true },
     { title: "TOOK", text: (job) => took(job, now), align: "right" },
     { title: "QUEUED", text: ({ queuedAt }) => relative(queuedAt, now), align: "right" },
   ];

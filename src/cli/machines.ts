@@ -19,13 +19,13 @@ function columns(now: number): Column<MachineView>[] {
   return [
     { title: "MACHINE", text: ({ name }) => name },
     { title: "STATE", text: ({ state }) => state, tint: ({ state }) => runnerTint(state) },
-    { title: "PROVIDER", text: ({ provider }) => provider },
-    { title: "POOL", text: ({ pool }) => pool },
-    { title: "SIZE", text: ({ size }) => sizeText(size) },
+    { title: "PROVIDER", text: ({ provider }) => provider, optional: true },
+    { title: "POOL", text: ({ pool }) => pool, optional: true },
+    { title: "SIZE", text: ({ size }) => sizeText(size), optional: true },
     { title: "JOB", text: ({ job }) => job ?? "-" },
     { title: "AGE", text: (machine) => age(machine, now), align: "right" },
     { title: "COST", text: ({ costMicroUsd }) => formatUsd(costMicroUsd), align: "right" },
-    { title: "WHY", text: ({ reason }) => reason, flexible: true },
+    { title: "WHY", text: ({ reason }) => reason, flexible: true, optional: true },
   ];
 }
 

@@ -20,10 +20,15 @@ function columns(now: number): Column<RunnerView>[] {
   return [
     { title: "RUNNER", text: ({ name }) => name },
     { title: "STATE", text: ({ state }) => state, tint: ({ state }) => runnerTint(state) },
-    { title: "FORGE", text: ({ forge }) => forge },
-    { title: "POOL", text: ({ pool }) => pool },
+    { title: "FORGE", text: ({ forge }) => forge, optional: true },
+    { title: "POOL", text: ({ pool }) => pool, optional: true },
     { title: "JOB", text: ({ job }) => job ?? "-" },
-    { title: "LABELS", text: ({ labels }) => labels.join(", ") || "-", flexible: true },
+    {
+      title: "LABELS",
+      text: ({ labels }) => labels.join(", ") || "-",
+      flexible: true,
+      optional: true,
+    },
     { title: "CLAIMED", text: ({ claimedAt }) => relative(claimedAt, now), align: "right" },
   ];
 }

@@ -4,12 +4,13 @@ import type { Config, Part } from "../config/config.ts";
 import { loadConfig, type Surroundings } from "../config/load.ts";
 import type { DefaultProvider } from "../config/references.ts";
 import type { Kinds } from "../config/schema.ts";
+import { MayflyError } from "../domain/errors.ts";
 import type { Size } from "../domain/size.ts";
 import { silentLog } from "../fleet/log.ts";
 import { forges } from "../forges/registry.ts";
 import { hostSize } from "../providers/local.ts";
-import type { Check, Provider } from "../providers/provider.ts";
-import { providers } from "../providers/registry.ts";
+import type { Check, ProviderContext } from "../providers/provider.ts";
+import { detect, providers } from "../providers/registry.ts";
 import { configFile, defaultStateFolder } from "./places.ts";
 
 /*
@@ -33,7 +34,7 @@ export async function readConfig(flags: PlaceFlags): Promise<Config> {
     machine: await thisMachine(),
     stateFolder,
     environment: process.env,
-    detect: () => detect(stateFolder),
+    detect: () => bestProvider(stateFolder),
   };
   const config = await loadConfig(configFile(flags.config, process.env), surroundings);
   return flags.state === undefined ? config : { ...config, stateFolder };
@@ -49,17 +50,19 @@ async function thisMachine(): Promise<Size> {
 
 const checkMs = 60_000;
 
-/** podman where it works, else plain processes and a word about it. */
-async function detect(stateFolder: string): Promise<DefaultProvider> {
-  const { problem } = await tryProvider(
-    { name: "podman", kind: "podman", options: {} },
-    stateFolder,
-  );
-  if (problem === null) return { kind: "podman", warning: null };
-  const warning =
-    `podman does not work here (${problem}), so jobs run as plain processes on this machine: ` +
-    "nothing is kept apart, and only trusted jobs are taken; `mayfly doctor` says how to mend it";
-  return { kind: "host", warning };
+/** The best provider that needs no configuration, and why not a better one. */
+async function bestProvider(stateFolder: string): Promise<DefaultProvider> {
+  mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
+  const found = await detect(join(stateFolder, "providers"), AbortSignal.timeout(checkMs));
+  const best = found.find(({ ready }) => ready);
+  if (best === undefined) {
+    throw new MayflyError("unavailable", "no provider can make machines here", {
+      hint: "`mayfly doctor` says what is missing and how to mend it.",
+    });
+  }
+  const better = found.slice(0, found.indexOf(best)).map(({ kind, note }) => `no ${kind}: ${note}`);
+  const words = [...better, ...(best.note === null ? [] : [best.note])];
+  return { kind: best.kind, warning: words.length === 0 ? null : words.join("; so ") };
 }
 
 export interface Tried {
@@ -68,38 +71,28 @@ export interface Tried {
   readonly problem: string | null;
 }
 
-/** Opens a provider as a server would, checks it, and closes it again. */
+/** Checks a provider as a server would open it. */
 export async function tryProvider(part: Part, stateFolder: string): Promise<Tried> {
+  const known = providers[part.kind];
+  if (known === undefined) return { checks: [], problem: `there is no provider ${part.kind}` };
   const signal = AbortSignal.timeout(checkMs);
-  let provider: Provider | undefined;
   try {
-    provider = await openAlone(part, stateFolder);
-    const checks = await provider.check(signal);
+    const options = known.options.parse(part.options);
+    const checks = await known.check(options, contextFor(part.name, stateFolder), signal);
     const lacking = checks.find(({ ok, isOptional }) => !ok && isOptional !== true);
     return { checks, problem: lacking === undefined ? null : `${lacking.name}: ${lacking.detail}` };
   } catch (error) {
     return { checks: [], problem: error instanceof Error ? error.message : String(error) };
-  } finally {
-    await provider?.close();
   }
 }
 
-/** Under an installation's name that has no machines, so that it can meddle with none. */
-function openAlone({ name, kind, options }: Part, stateFolder: string): Promise<Provider> {
-  const known = providers[kind];
-  if (known === undefined) throw new Error(`there is no provider ${kind}`);
+/** Under an installation's name that has no machines, so that a check can meddle with none. */
+function contextFor(name: string, stateFolder: string): ProviderContext {
   const folder = join(stateFolder, "providers", name);
   const guestFolder = join(stateFolder, "guest");
   mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   mkdirSync(guestFolder, { recursive: true, mode: 0o711 });
-  return known.open(known.options.parse(options), {
-    name,
-    installation: "nobody",
-    folder,
-    guestFolder,
-    stateFolder,
-    now: () => Date.now(),
-    log: silentLog,
-  });
+  const now = (): number => Date.now();
+  return { name, installation: "nobody", folder, guestFolder, stateFolder, now, log: silentLog };
 }

@@ -37,6 +37,19 @@ test("on a terminal the flexible column gives way, in a pipe nothing does", () =
   assert.match(table(rows, columns, null, plain)[1] ?? "", /far too long/);
 });
 
+test("what is still too wide loses its optional columns, the last first", () => {
+  const optional: Column<Row>[] = [
+    ...columns,
+    { title: "POOL", text: () => "a-pool", optional: true },
+    { title: "MACHINE", text: () => "a-machine-of-some-length", optional: true },
+  ];
+  const rows = [{ id: "a", name: "some name", size: "1" }];
+  const titles = (width: number) => table(rows, optional, width, plain)[0]?.split(/ +/);
+  assert.deepEqual(titles(80), ["ID", "NAME", "SIZE", "POOL", "MACHINE"]);
+  assert.deepEqual(titles(40), ["ID", "NAME", "SIZE", "POOL"]);
+  assert.deepEqual(titles(20), ["ID", "NAME", "SIZE"]);
+});
+
 test("a name from outside cannot move the cursor or break a line", () => {
   const [, line = ""] = table(
     [{ id: "a\u001b[2J", name: "b\nc\r\td\u202e", size: "1" }],

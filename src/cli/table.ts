@@ -6,16 +6,18 @@ export interface Column<T> {
   readonly text: (row: T) => string;
   readonly tint?: (row: T) => Tint | null;
   readonly align?: "right";
-  /** Cut first, from the right-most on, when the table is wider than the terminal. */
+  /** Cut when the table is wider than the terminal, the right-most first. */
   readonly flexible?: true;
+  /** Left out when cutting is not enough, the right-most first. */
+  readonly optional?: true;
 }
 
 /** No flexible column is cut below this. */
 const widthMin = 8;
 
 /**
- * Rows under aligned titles, each line cut to `columns` (null: never cut). `paint` tints a cell
- * after it is measured.
+ * Rows under aligned titles, each line fitted to `width` (null: as wide as it needs). `paint` tints
+ * a cell after it is measured.
  */
 export function table<T>(
   rows: readonly T[],
@@ -27,7 +29,17 @@ export function table<T>(
   const widths = columns.map(({ title }, index) =>
     Math.max(widthOf(title), ...cells.map((line) => widthOf(line[index] ?? ""))),
   );
-  if (width !== null) narrow(widths, columns, width);
+  if (width !== null) {
+    const least = columns.map(({ flexible }, index) => {
+      const whole = widths[index] ?? 0;
+      return flexible === true ? Math.min(whole, widthMin) : whole;
+    });
+    const left = columns.findLastIndex(({ optional }) => optional === true);
+    if (left >= 0 && sumOf(least) > width) {
+      return table(rows, columns.toSpliced(left, 1), width, paint);
+    }
+    narrow(widths, columns, width);
+  }
 
   const line = (texts: readonly string[], tintOf: (column: Column<T>) => Tint | null): string => {
     const parts = columns.map((column, index) => {
@@ -50,13 +62,18 @@ export function table<T>(
 }
 
 function narrow<T>(widths: number[], columns: readonly Column<T>[], width: number): void {
-  let excess = widths.reduce((sum, each) => sum + each + 2, -2) - width;
+  let excess = sumOf(widths) - width;
   for (let index = columns.length - 1; index >= 0 && excess > 0; index--) {
     if (columns[index]?.flexible !== true) continue;
     const given = Math.min(excess, Math.max(0, (widths[index] ?? 0) - widthMin));
     widths[index] = (widths[index] ?? 0) - given;
     excess -= given;
   }
+}
+
+/** Columns with two blanks between them. */
+function sumOf(widths: readonly number[]): number {
+  return widths.reduce((sum, each) => sum + each + 2, -2);
 }
 
 /** `text` in at most `room` columns, a cut shown by an ellipsis. */

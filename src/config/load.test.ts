@@ -219,6 +219,14 @@ pools:
         '12:8: pools.b.provider: "exec" needs options; give them under providers',
       ],
     ],
+    "what a kind says of its own options": [
+      'providers: { run: { exec: { command: [], environment: { "a-b": x, A: 1 } } } }',
+      [
+        "1:29: providers.run.exec.command: must have at least 1 entry",
+        "1:57: providers.run.exec.environment.a-b: must be the name of a variable",
+        "1:67: providers.run.exec.environment.A: must be text, not a number",
+      ],
+    ],
     "limits that contradict each other": [
       "pools: { a: { min: 3, warm: 4, max: 2, size: 8cpu, maximum: 4cpu } }",
       [

@@ -76,8 +76,10 @@ function words(issue: Issue, found: unknown, example: string | null): string {
     case "too_big":
       return `must ${extent(issue.origin, "at most", issue.maximum)}`;
     case "invalid_key":
-      return nameAdvice;
+      return issue.issues.map((inner) => words(inner, found, null)).join(", and ");
     case "invalid_format":
+      // A kind's own pattern says what it wants; ours is that of names.
+      if (!issue.message.startsWith("Invalid")) return `must be ${issue.message}`;
       if (issue.format === "regex") return nameAdvice;
       return `is no ${issue.format}${example === null ? "" : `; write it like ${quote(example)}`}`;
     case "invalid_union":
@@ -107,8 +109,9 @@ function typeOf(value: unknown): string {
 }
 
 function extent(origin: string, bound: string, limit: number | bigint): string {
-  if (origin === "string") return `have ${bound} ${limit} characters`;
-  if (origin === "array" || origin === "set") return `have ${bound} ${limit} entries`;
+  const several = Number(limit) !== 1;
+  if (origin === "string") return `have ${bound} ${limit} character${several ? "s" : ""}`;
+  if (origin === "array") return `have ${bound} ${limit} ${several ? "entries" : "entry"}`;
   return `be ${bound} ${limit}`;
 }
 

@@ -21,7 +21,12 @@ const sampleKinds: Kinds = {
     host: { summary: "Processes.", options: z.object({}) },
     exec: {
       summary: "A program.",
-      options: z.object({ command: z.array(z.string()).min(1) }),
+      options: z.object({
+        command: z.array(z.string()).min(1),
+        environment: z
+          .record(z.string().regex(/^[A-Z]+$/, "the name of a variable"), z.string())
+          .optional(),
+      }),
     },
   },
 };

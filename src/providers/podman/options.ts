@@ -3,7 +3,7 @@ import { z } from "zod";
 const absolutePath = z
   .string()
   .regex(/^\/[^\0,:]*$/, 'an absolute path without ":" and ","')
-  .refine((path) => !path.split("/").includes(".."), 'without ".."');
+  .refine((path) => !path.split("/").includes(".."), 'must be without ".."');
 
 /** The keys of a `podman` provider in the configuration. Every one is optional. */
 export const podmanOptions = z.strictObject({
