@@ -1,40 +1,21 @@
 import type { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
-import type { JobOutcome, NativeSource, NativeWork } from "../domain/job.ts";
-import { isInnerPath } from "../domain/native-work.ts";
+import type { JobOutcome, NativeWork } from "../domain/job.ts";
 import type { Runner } from "../domain/runner.ts";
-import { addFacts } from "../store/facts.ts";
-import {
-  artifactTotals,
-  cancelTopic,
-  endJob,
-  findCancellation,
-  findGuest,
-  logBytes,
-  redeemClaim,
-  setSource,
-} from "../store/guest.ts";
-import { addArtifact, appendLog, type Artifact, type LogFrame } from "../store/logs.ts";
+import { cancelTopic, endJob, findCancellation, findGuest, redeemClaim } from "../store/guest.ts";
+import type { Artifact, LogFrame } from "../store/logs.ts";
 import { findJob, type StoredJob } from "../store/questions.ts";
 import { endRunner } from "../store/runners.ts";
 import type { Store } from "../store/store.ts";
 import type { GuestDesk, GuestEnd, GuestWork } from "./api.ts";
 import type { Clock } from "./clock.ts";
+import { ArtifactDesk } from "./desk-artifacts.ts";
+import { LogDesk } from "./desk-log.ts";
+import { SourceDesk } from "./desk-sources.ts";
 import { nonceDigest, runnerOf, sameToken, type GuestTokens } from "./desk-tokens.ts";
 import { Topics } from "./desk-topics.ts";
 import { WorkLine } from "./desk-work.ts";
 import type { ContentFolder, Sources } from "./native-files.ts";
-
-/** Output kept of one job; what comes after is taken and dropped. */
-const logBytesMax = 256 * 1024 * 1024;
-export const artifactBytesMax = 1024 * 1024 * 1024;
-const artifactsBytesMax = 4 * artifactBytesMax;
-const artifactsMax = 1000;
-/** A frame costs a row, however few bytes it holds. */
-const frameCostBytes = 64;
-/** A source that cannot be fetched for so often in a row will not be. */
-const fetchTriesMax = 3;
-const countsKept = 10_000;
 
 export interface DeskParts {
   readonly store: Store;
@@ -49,15 +30,18 @@ export class Desk implements GuestDesk {
   readonly #parts: DeskParts;
   readonly #topics: Topics;
   readonly #line: WorkLine;
-  /** Bytes of output by job, for jobs heard of since we started. */
-  readonly #logged = new Map<string, number>();
-  readonly #fetching = new Map<string, Promise<string>>();
-  readonly #fetchFailures = new Map<string, number>();
+  readonly #log: LogDesk;
+  readonly #sources: SourceDesk;
+  readonly #artifacts: ArtifactDesk;
 
   constructor(parts: DeskParts) {
+    const { store, clock } = parts;
     this.#parts = parts;
-    this.#topics = new Topics(parts.store);
-    this.#line = new WorkLine(parts.store, parts.clock, this.#topics);
+    this.#topics = new Topics(store);
+    this.#line = new WorkLine(store, clock, this.#topics);
+    this.#log = new LogDesk(store);
+    this.#sources = new SourceDesk(store, parts.sources);
+    this.#artifacts = new ArtifactDesk(store, parts.artifacts);
   }
 
   async redeem(claim: string, nonce: string): Promise<{ session: string; runner: string }> {
@@ -88,20 +72,13 @@ export class Desk implements GuestDesk {
   }
 
   async source(session: string): Promise<Readable> {
-    const job = await this.#startedJob(session);
-    const { source } = job.work;
-    if (source.kind === "none") throw new MayflyError("not_found", "the job has no source");
-    const sha256 = source.kind === "tree" ? source.sha256 : await this.#fetch(job, source);
-    return this.#parts.sources.open(sha256);
+    return this.#sources.open(await this.#startedJob(session));
   }
 
   async append(session: string, frames: readonly LogFrame[]): Promise<{ cancel: string | null }> {
     const runner = await this.#runner(session);
     const cancel = await this.#order(runner);
-    if (frames.length === 0 || runner.job === null) return { cancel };
-    const job = runner.job;
-    const kept = await this.#withinLimit(job, frames);
-    if (kept.length > 0) await this.#parts.store.write((tx) => appendLog(tx, job, kept));
+    if (runner.job !== null) await this.#log.append(runner.job, frames);
     return { cancel };
   }
 
@@ -126,22 +103,8 @@ export class Desk implements GuestDesk {
   }
 
   async keepArtifact(session: string, path: string, body: Readable): Promise<Artifact> {
-    const { store, artifacts } = this.#parts;
-    const job = await this.#startedJob(session);
-    if (!isInnerPath(path)) {
-      throw new MayflyError("invalid", "it is no path below the work folder", { where: "path" });
-    }
-    const before = await artifactTotals(store.db, job.id);
-    if (before.count >= artifactsMax) {
-      throw new MayflyError("too_many", `a job keeps at most ${artifactsMax} artifacts`);
-    }
-    const room = Math.min(artifactBytesMax, artifactsBytesMax - before.bytes);
-    const { sha256, bytes } = await artifacts.keep(body, Math.max(0, room));
-    return store.write(async (tx) => {
-      const artifact = { path, size: bytes, sha256, at: tx.now };
-      await addArtifact(tx, job.id, artifact);
-      return artifact;
-    });
+    const { id } = await this.#startedJob(session);
+    return this.#artifacts.keep(id, path, body);
   }
 
   async finish(session: string, end: GuestEnd): Promise<void> {
@@ -154,7 +117,6 @@ export class Desk implements GuestDesk {
       await endJob(tx, job, { ...outcomeOf(end), exitCode: end.exitCode });
       await endRunner(tx, runner.name, `its job ${id} is over: ${outcomeOf(end).reason}`);
     });
-    for (const known of [this.#logged, this.#fetching, this.#fetchFailures]) known.delete(id);
   }
 
   close(): void {
@@ -218,66 +180,6 @@ export class Desk implements GuestDesk {
       },
     };
   }
-
-  /** The frames that still fit into a job's log. What Mayfly itself says always does. */
-  async #withinLimit(job: string, frames: readonly LogFrame[]): Promise<readonly LogFrame[]> {
-    const { store } = this.#parts;
-    const before = this.#logged.get(job) ?? (await logBytes(store.db, job));
-    const size = frames.reduce((sum, { bytes }) => sum + bytes.length + frameCostBytes, 0);
-    remember(this.#logged, job, before + size);
-    if (before + size <= logBytesMax) return frames;
-    if (before <= logBytesMax) {
-      const reason = `its output beyond ${logBytesMax / 2 ** 20} MiB is not kept`;
-      await store.write((tx) =>
-        addFacts(tx, [{ subjectKind: "job", subject: job, kind: "noted", reason }]),
-      );
-    }
-    // Even that has an end: who says more than this is no guest of ours.
-    return before > 2 * logBytesMax ? [] : frames.filter(({ stream }) => stream === "mayfly");
-  }
-
-  /** Fetches a job's source once, whoever asks and however often. Resolves to its digest. */
-  async #fetch(
-    job: StoredJob & { readonly work: NativeWork },
-    source: Extract<NativeSource, { kind: "git" }>,
-  ): Promise<string> {
-    let fetching = this.#fetching.get(job.id);
-    if (fetching === undefined) {
-      fetching = this.#fetchTree(job, source).finally(() => this.#fetching.delete(job.id));
-      this.#fetching.set(job.id, fetching);
-    }
-    return fetching;
-  }
-
-  async #fetchTree(
-    job: StoredJob & { readonly work: NativeWork },
-    { url, revision }: Extract<NativeSource, { kind: "git" }>,
-  ): Promise<string> {
-    const { store, sources } = this.#parts;
-    try {
-      const { sha256, commit, tree } = await sources.fetch(url, revision);
-      await store.write(async (tx) => {
-        await setSource(tx, job, { kind: "tree", sha256, commit });
-        const reason = `${revision} is commit ${commit}, tree ${tree}`;
-        await addFacts(tx, [{ subjectKind: "job", subject: job.id, kind: "noted", reason }]);
-      });
-      return sha256;
-    } catch (error) {
-      if (!(error instanceof MayflyError) || error.code !== "unavailable") throw error;
-      const failures = (this.#fetchFailures.get(job.id) ?? 0) + 1;
-      remember(this.#fetchFailures, job.id, failures);
-      if (failures < fetchTriesMax) throw error;
-      throw new MayflyError("conflict", `${error.message} (tried ${failures} times)`);
-    }
-  }
-}
-
-/** Jobs whose machine vanished never say that they are over: the oldest are forgotten. */
-function remember(counts: Map<string, number>, job: string, count: number): void {
-  counts.delete(job);
-  counts.set(job, count);
-  const oldest = counts.keys().next();
-  if (counts.size > countsKept && oldest.done !== true) counts.delete(oldest.value);
 }
 
 function guestWork(job: StoredJob): GuestWork {

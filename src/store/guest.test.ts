@@ -202,7 +202,7 @@ onBothEngines("what guests ask", (under) => {
 
   test("output and artifacts are counted", async () => {
     assert.equal(await logBytes(store.db, "native-a"), 0);
-    assert.deepEqual(await artifactTotals(store.db, "native-a"), { count: 0, bytes: 0 });
+    assert.deepEqual(await artifactTotals(store.db, "native-a", "x"), { count: 0, bytes: 0 });
     const at = clock.now();
     await store.write(async (tx) => {
       const bytes = Buffer.from([0xff, 0x00, 0xc3]);
@@ -215,9 +215,13 @@ onBothEngines("what guests ask", (under) => {
       await addArtifact(tx, "native-a", { ...artifact, path: "y", sha256: "bb" });
     });
     assert.equal(await logBytes(store.db, "native-a"), 6);
-    assert.deepEqual(await artifactTotals(store.db, "native-a"), {
+    assert.deepEqual(await artifactTotals(store.db, "native-a", ""), {
       count: 2,
       bytes: 10_000_000_000,
+    });
+    assert.deepEqual(await artifactTotals(store.db, "native-a", "y"), {
+      count: 1,
+      bytes: 5_000_000_000,
     });
     assert.equal(await artifactContent(store.db, "native-a", "y"), "bb");
     assert.equal(await artifactContent(store.db, "native-a", "z"), null);

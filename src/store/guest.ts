@@ -204,9 +204,11 @@ export async function logBytes(db: Database, job: string): Promise<number> {
   return Number(row?.total ?? 0);
 }
 
+/** How many artifacts a job has, and how large they are together, without the one of `path`. */
 export async function artifactTotals(
   db: Database,
   job: string,
+  path: string,
 ): Promise<{ count: number; bytes: number }> {
   const row = await db
     .selectFrom("artifacts")
@@ -215,6 +217,7 @@ export async function artifactTotals(
       is.fn.sum<number | string | null>("size").as("bytes"),
     ])
     .where("job", "=", job)
+    .where("path", "!=", path)
     .executeTakeFirst();
   return { count: Number(row?.count ?? 0), bytes: Number(row?.bytes ?? 0) };
 }

@@ -1,0 +1,41 @@
+import { addFacts } from "../store/facts.ts";
+import { logBytes } from "../store/guest.ts";
+import { appendLog, type LogFrame } from "../store/logs.ts";
+import type { Store } from "../store/store.ts";
+import { JobCounts } from "./desk-counts.ts";
+
+/** Output kept of one job; what comes after is taken and dropped. */
+const logBytesMax = 256 * 1024 * 1024;
+/** A frame costs a row, however few bytes it holds. */
+const frameCostBytes = 64;
+
+/** Appends output, within what a job may keep. */
+export class LogDesk {
+  readonly #store: Store;
+  /** Bytes by job, for jobs heard of since we started. */
+  readonly #kept = new JobCounts();
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  async append(job: string, frames: readonly LogFrame[]): Promise<void> {
+    if (frames.length === 0) return;
+    const before = this.#kept.get(job) ?? (await logBytes(this.#store.db, job));
+    const size = frames.reduce((sum, { bytes }) => sum + bytes.length + frameCostBytes, 0);
+    const isFull = before + size > logBytesMax;
+    // Even what Mayfly itself says has an end: who says more is no guest of ours.
+    const kept = !isFull
+      ? frames
+      : before > 2 * logBytesMax
+        ? []
+        : frames.filter(({ stream }) => stream === "mayfly");
+    await this.#store.write(async (tx) => {
+      await appendLog(tx, job, kept);
+      if (!isFull || before > logBytesMax) return;
+      const reason = `its output beyond ${logBytesMax / 2 ** 20} MiB is not kept`;
+      await addFacts(tx, [{ subjectKind: "job", subject: job, kind: "noted", reason }]);
+    });
+    this.#kept.set(job, before + size);
+  }
+}
