@@ -7,8 +7,8 @@ import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { request } from "./load.ts";
 
-export const secret = "a-secret-of-the-bench";
-export const eventsPath = "/v1/forges/native/events";
+const secret = "a-secret-of-the-bench";
+const eventsPath = "/v1/forges/native/events";
 
 /** Signed events as the native forge takes them, each another job. */
 export function signedEvents(count: number, prefix: string): Buffer[] {

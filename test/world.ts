@@ -13,7 +13,7 @@ import { Store } from "../src/store/store.ts";
 import { samplePool, sampleSighting } from "./samples.ts";
 
 /** A clock that stands still until it is told to run; its timers fire in order. */
-export class TestClock implements Clock {
+class TestClock implements Clock {
   #at = 1_800_000_000_000;
   readonly #timers = new Map<number, { at: number; fn: () => void }>();
   #next = 0;

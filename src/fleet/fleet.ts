@@ -61,7 +61,7 @@ export interface Timing {
   readonly callsAtOnce: number;
 }
 
-export const defaultTiming: Timing = {
+const defaultTiming: Timing = {
   tickMs: 5_000,
   sweepMs: 30_000,
   pollMs: 30_000,

@@ -55,17 +55,6 @@ export async function factsAfter(db: Database, afterId: number, limit = 200): Pr
   return rows.map(toFact);
 }
 
-/** The newest facts, newest first. */
-export async function latestFacts(db: Database, limit = 50): Promise<Fact[]> {
-  const rows = await db
-    .selectFrom("facts")
-    .selectAll()
-    .orderBy("id", "desc")
-    .limit(limit)
-    .execute();
-  return rows.map(toFact);
-}
-
 function toFact(row: FactRow): Fact {
   return {
     id: row.id,

@@ -36,7 +36,7 @@ export async function migrate(
   };
   const { error } = await new Migrator({ db, provider }).migrateToLatest();
   if (error === undefined) return;
-  const detail = error instanceof Error ? error.message : String(error);
+  const detail = error instanceof Error ? error.message : "for a reason it did not say";
   throw new MayflyError("unavailable", `the store could not be migrated: ${detail}`, {
     hint: detail.includes("missing")
       ? "A newer Mayfly wrote this state: start that version, or give another --state."

@@ -10,6 +10,8 @@ const connectLimitMs = 10_000;
 
 /** A pool of connections for several replicas on one database, and its dialect. */
 export function postgresDialect(url: string): { dialect: PostgresDialect; pool: pg.Pool } {
+  const types = new pg.TypeOverrides();
+  types.setTypeParser(int8, Number);
   const pool = new pg.Pool({
     connectionString: url,
     max: 10,
@@ -19,12 +21,7 @@ export function postgresDialect(url: string): { dialect: PostgresDialect; pool: 
     idle_in_transaction_session_timeout: statementLimitMs,
     keepAlive: true,
     application_name: "mayfly",
-    types: {
-      getTypeParser: ((oid: number, format?: "text" | "binary") =>
-        oid === int8
-          ? Number
-          : pg.types.getTypeParser(oid, format as "text")) as typeof pg.types.getTypeParser,
-    },
+    types,
   });
   // An idle connection may be cut by the server at any time; the next query opens another.
   pool.on("error", () => {});

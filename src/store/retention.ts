@@ -3,7 +3,7 @@ import type { Store } from "./store.ts";
 const dayMs = 24 * 3600 * 1000;
 
 /** How long what is over stays readable. */
-export const retentionMs = {
+const retentionMs = {
   jobs: 90 * dayMs,
   runners: 90 * dayMs,
   logs: 30 * dayMs,

@@ -1,4 +1,4 @@
-import type { Generated, GeneratedAlways, Insertable, Selectable } from "kysely";
+import type { Generated, GeneratedAlways, Selectable } from "kysely";
 import type { FactKind, SubjectKind } from "../domain/fact.ts";
 import type { JobOutcome, JobState } from "../domain/job.ts";
 import type { RunnerState } from "../domain/runner.ts";
@@ -111,6 +111,5 @@ export interface TalliesTable extends Counts {
 export type TotalsTable = Counts;
 
 export type JobRow = Selectable<JobsTable>;
-export type NewJobRow = Insertable<JobsTable>;
 export type RunnerRow = Selectable<RunnersTable>;
 export type FactRow = Selectable<FactsTable>;

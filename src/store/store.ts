@@ -106,7 +106,7 @@ export class Store {
       return Promise.reject(new MayflyError("too_many", "the store is behind; try again shortly"));
     }
     return new Promise<T>((resolve, reject) => {
-      this.#queue.push({ work, alone, resolve: resolve as (value: never) => void, reject });
+      this.#queue.push({ work, alone, resolve, reject });
       this.#draining ??= this.#drain();
     });
   }
