@@ -168,7 +168,9 @@ export class Metrics {
     for (const { pool, runner, queuedAt, seenAt } of jobs.values()) {
       const machine = runner === null ? undefined : machines.get(runner);
       if (pool === null || machine === undefined) continue;
-      const { askedAt, upAt, startedAt } = machine;
+      const { claimedAt, upAt, startedAt } = machine;
+      // Its guest may report before the provider has answered; then nobody noted when it was asked.
+      const askedAt = machine.askedAt ?? claimedAt;
       const observe = (stage: Stage, from: number | null, to: number | null): void => {
         if (from === null || to === null) return;
         this.#stages[stage].observe({ pool }, Math.max(0, to - from) / 1000);

@@ -254,7 +254,7 @@ test("readers that leave at any moment are no trouble", async () => {
   }
   await until(async () => {
     const answer = await fetch(`${web.url}/health`);
-    return !/live page/.test(await answer.text());
+    return !/live stream/.test(await answer.text());
   });
   assert.deepEqual(web.logged, []);
 });

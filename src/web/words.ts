@@ -54,7 +54,8 @@ export function bytesText(bytes: number): string {
 
 /** `2 cpu, 4 GB, 20 GB disk, arm64`: what a person would ask first. */
 export function sizeText(size: Size): string {
-  const memory = size.memoryMb % 1024 === 0 ? `${size.memoryMb / 1024} GB` : `${size.memoryMb} MB`;
+  const gigabytes = Math.round(size.memoryMb / 102.4) / 10;
+  const memory = size.memoryMb < 1024 ? `${size.memoryMb} MB` : `${gigabytes} GB`;
   const parts = [`${size.cpu} cpu`, memory, `${size.diskGb} GB disk`];
   if (size.gpu > 0) parts.push(`${size.gpu} gpu`);
   if (size.architecture !== "x64") parts.push(size.architecture);

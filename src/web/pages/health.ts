@@ -43,7 +43,7 @@ export async function healthPage(web: Web): Promise<Page> {
       <h2 id="store">Store</h2>
       <p>
         ${fleet.store.engine === "sqlite" ? "SQLite, in the state folder" : "PostgreSQL"}.
-        ${web.streams.open === 0 ? "" : `${counted(web.streams.open, "live page")} open.`}
+        ${web.streams.open === 0 ? "" : `${counted(web.streams.open, "live stream")} open.`}
       </p>
       ${leases.length === 0 ? "" : leaseTable(leases, now)}
     </section>`;

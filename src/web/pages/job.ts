@@ -1,5 +1,4 @@
 import { html } from "hono/html";
-import { formatUsd } from "../../domain/money.ts";
 import type { Runner } from "../../domain/runner.ts";
 import { findRunner, type StoredJob } from "../../store/questions.ts";
 import { listArtifacts, type Artifact } from "../../store/logs.ts";
@@ -17,6 +16,7 @@ import {
   lasted,
   lasting,
   machineLink,
+  money,
   perHour,
   poolLink,
   prose,
@@ -46,7 +46,8 @@ export async function jobPage(
       <p class="trail"><a href="/jobs">Jobs</a></p>
       <h1>${isolated(job.name)}</h1>
       <p class="under">
-        ${jobBadge(job)} <span>${isolated(withoutPassword(job.repository))}</span>
+        ${jobBadge(job)}
+        <span>${isolated(withoutPassword(job.repository) || "no repository")}</span>
       </p>
       <p class="why">${isolated(answer.summary)}</p>
       ${answer.advice === null ? "" : html`<p class="advice">${prose(answer.advice)}</p>`}
@@ -87,13 +88,7 @@ function jobFacts(job: StoredJob, machine: Runner | null, now: number): Html {
     job.exitCode === null
       ? null
       : ["Exit status", html`<span class="number">${job.exitCode}</span>`],
-    machine === null
-      ? null
-      : [
-          "Cost",
-          html`<span class="number">${formatUsd(costSoFar(machine, now))}</span> at
-            ${perHour(machine.price)}`,
-        ],
+    machine === null ? null : ["Cost", costText(machine, now)],
     job.work === null
       ? null
       : ["Command", html`<code class="command">${job.work.command.map(quoted).join(" ")}</code>`],
@@ -115,6 +110,11 @@ function jobFacts(job: StoredJob, machine: Runner | null, now: number): Html {
           </div>`,
     )}
   </dl>`;
+}
+
+function costText(machine: Runner, now: number): Html {
+  if (machine.price.microUsdPerHour === 0) return perHour(machine.price);
+  return html`${money(costSoFar(machine, now))} at ${perHour(machine.price)}`;
 }
 
 function waitedRow(

@@ -51,8 +51,10 @@ export async function logWindow(
     bytes -= frames[0]?.bytes.length ?? 0;
     frames = frames.slice(1);
   }
-  const first = frames[0]?.seq ?? 0;
-  return { frames, earlier: first > 0 ? first : null, isEnd: before === null };
+  const first = frames[0]?.seq;
+  const [oldest] = await readLog(db, job, -1, 1);
+  const hasEarlier = first !== undefined && oldest !== undefined && oldest.seq < first;
+  return { frames, earlier: hasEarlier ? first : null, isEnd: before === null };
 }
 
 function lengthOf(frames: readonly LogFrame[]): number {

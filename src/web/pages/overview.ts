@@ -242,10 +242,13 @@ function endedTable(
 export const jobColumn: Column<StoredJob> = {
   name: "Job",
   kind: "title",
-  cell: (job) =>
-    html`${jobLink(job.id, job.name)}
-      <span class="soft">${isolated(withoutPassword(job.repository))}</span>`,
+  cell: (job) => html`${jobLink(job.id, job.name)} ${repositoryLine(job)}`,
 };
+
+function repositoryLine({ repository }: StoredJob): Html {
+  if (repository === "") return html``;
+  return html`<span class="soft">${isolated(withoutPassword(repository))}</span>`;
+}
 
 function more(total: number, shown: readonly unknown[], href: string): Html {
   return total <= shown.length

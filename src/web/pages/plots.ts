@@ -73,7 +73,10 @@ function machinePlot({ points }: Trend): Plot {
   return {
     id: "machines",
     title: "Machine-hours",
-    essence: `${rounded(hours)} h in all`,
+    essence:
+      hours === 0
+        ? "none was needed"
+        : `${hours < 1 ? duration(hours * 3_600_000) : `${rounded(hours)} h`} in all`,
     shape: "bars",
     series: [{ name: "machine-hours", read: ({ machineSeconds }) => machineSeconds / 3600 }],
     say: (value) => `${rounded(value)} h`,
