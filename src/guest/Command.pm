@@ -19,10 +19,11 @@ use constant {
     PIPE_MAX      => 1024 * 1024,  # the most a pipe still holds when all writers are dead
 };
 
-# `work`: what the manager said; `folder`: where to run it; `output`; `orders`: a line of its own.
+# `work`: what the manager said; `folder`: where to run it; `seconds`: how long it may run; `output`;
+# `orders`: a line of its own.
 # Returns how it ended (exited, timed_out, cancelled, error), its exit status, and a word on why.
 sub run {
-    my ($work, $folder, $output, $orders) = @_;
+    my ($work, $folder, $seconds, $output, $orders) = @_;
     my ($command, $problem) = resolve($work->{arg} || [], $folder);
     return ('error', undef, $problem) if $problem;
     $output->note('$ ' . shell_words(@$command));
@@ -35,7 +36,7 @@ sub run {
         $output->note($why);
         return ('exited', 127, $why);
     }
-    $self->{limit} = $self->{started} + (Wire::first($work, 'timeout') || 3600) * 1000;
+    $self->{limit} = $self->{started} + $seconds * 1000;
     my $latest = Loop::deadline() - REPORT_MS;
     $self->{limit} = $latest if $latest < $self->{limit};
     $self->step while !$self->is_over;

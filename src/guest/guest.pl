@@ -27,7 +27,8 @@ sub main {
     die "usage: guest.pl CLAIM-FILE\n" if @ARGV != 1;
     my $claim = read_claim($ARGV[0]);
     my $url = $ENV{MAYFLY_URL} // die "MAYFLY_URL is not set\n";
-    my $job_seconds = (Wire::first($claim, 'job') || 3600) + REPORT_SECONDS;
+    my $pool_seconds = Wire::first($claim, 'job') || 3600;
+    my $job_seconds = $pool_seconds + REPORT_SECONDS;
     my ($output_line, $orders) = (Line->new($url, Wire::first($claim, 'claim')), Line->new($url));
     Loop::begin(Wire::first($claim, 'life') || 24 * 3600, $output_line, $orders);
     Process::adopt_orphans();
@@ -38,7 +39,7 @@ sub main {
     my $work = ask_for_work($output_line, Loop::deadline() - $job_seconds * 1000) or return 0;
     Loop::end_within($job_seconds);
     my $output = Output->new($output_line);
-    my ($how, $status, $detail) = do_work($work, $output_line, $orders, $output);
+    my ($how, $status, $detail) = do_work($work, $pool_seconds, $output_line, $orders, $output);
     $output->flush;
     $orders->hang_up;
     my $answer = Loop::call(
@@ -91,10 +92,12 @@ sub ask_for_work {
 }
 
 sub do_work {
-    my ($work, $line, $orders, $output) = @_;
+    my ($work, $pool_seconds, $line, $orders, $output) = @_;
     my $folder = Files::make_folder() or return ('error', undef, 'there is no folder to work in');
     my $problem = Wire::first($work, 'source') ? Files::unpack_source($line, $folder) : undef;
-    my @end = $problem ? ('error', undef, $problem) : Command::run($work, $folder, $output, $orders);
+    my $seconds = Wire::first($work, 'timeout') || $pool_seconds;
+    $seconds = $pool_seconds if $pool_seconds < $seconds;
+    my @end = $problem ? ('error', undef, $problem) : Command::run($work, $folder, $seconds, $output, $orders);
     $output->note($end[2]) if $end[0] eq 'error';
     # One line carries both: what was printed goes first.
     $output->flush;

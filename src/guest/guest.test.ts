@@ -271,6 +271,20 @@ describe("an end from outside", () => {
     assert.equal(text("stdout"), "begun\n");
   });
 
+  test("a pool's own limit holds whatever the job asks for", async () => {
+    const labels = newClass();
+    const job = await manager.native.submit(scriptJob("sleep 100", { labels, timeoutSeconds: 99 }));
+    const [runner] = await manager.claimRunner(labels);
+    const claim = manager.tokens.claim(runner);
+    launch(
+      guestProgram({ managerUrl: manager.url, claim, jobSeconds: 1, lifeSeconds: 100 }),
+      folder,
+    );
+    const ended = await manager.ended(job.id);
+    assert.equal(ended.outcome, "timed_out");
+    assert.equal(ended.reason, "it ran longer than 1 s");
+  });
+
   test("a machine that is told to stop says that its job did not end by itself", async () => {
     const { job, guest } = await start("echo ready; sleep 100");
     await heard(job.id, "ready");
