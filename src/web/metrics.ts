@@ -214,14 +214,13 @@ function fleetGauges(registry: Registry): (fleet: Fleet) => Promise<void> {
   return async (fleet) => {
     const totals = await poolTotals(fleet.store.db);
     for (const gauge of [machines, waiting, max, backedOff]) gauge.reset();
-    for (const pool of fleet.pools) {
-      max.set({ pool: pool.name }, pool.max);
-      waiting.set({ pool: pool.name }, 0);
-    }
-    for (const [pool, counts] of totals) {
-      waiting.set({ pool }, counts.waiting);
+    for (const { name, max: most } of fleet.pools) max.set({ pool: name }, most);
+    const names = new Set([...fleet.pools.map(({ name }) => name), ...totals.keys()]);
+    for (const pool of names) {
+      const counts = totals.get(pool);
+      waiting.set({ pool }, counts?.waiting ?? 0);
       for (const state of ["booting", "idle", "busy", "ending"] as const) {
-        machines.set({ pool, state }, counts[state]);
+        machines.set({ pool, state }, counts?.[state] ?? 0);
       }
     }
     started.set(await startedCount(fleet.store.db));
