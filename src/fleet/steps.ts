@@ -59,7 +59,9 @@ export class RunnerSteps {
     const tookMs = clock.now() - startedAt;
     const reason = `${calls.provider.name} made ${machine.handle.slice(0, 64)} in ${tookMs} ms`;
     await store.write(async (tx) => {
-      await moveRunner(tx, runner.name, "asked", { reason });
+      // Its next time is known already; a round of its own to find it would cost every machine one.
+      const dueAt = tx.now + this.#pool.bootDeadlineSeconds * 1000;
+      await moveRunner(tx, runner.name, "asked", { reason, dueAt });
       await endBackOff(tx, `provider/${calls.provider.name}`);
       await endBackOff(tx, `pool/${this.#pool.name}`);
     });
