@@ -125,13 +125,12 @@ async function* noteChanges(
   let newest = await newestFactId(db);
   yield { event: "here", data: "" };
   while (!signal.aborted) {
-    if (!(await watch.next(heartbeatMs, signal))) {
-      yield null;
-      continue;
-    }
+    // A quiet while is looked at too: between replicas a wake-up may be lost.
+    const isWoken = await watch.next(heartbeatMs, signal);
     const before = newest;
     newest = await newestFactId(db);
     if (newest !== before) yield { event: "changed", data: "" };
+    else if (!isWoken) yield null;
     await pause(noteEveryMs, signal);
   }
 }
