@@ -16,6 +16,10 @@ for (const output of [process.stdout, process.stderr]) {
   });
 }
 
+const noFolder = new MayflyError("not_found", "the current folder is no longer there", {
+  hint: "Change to another one: cd",
+});
+
 let status: number = exit.ok;
 const root = program(version, (ended) => (status = ended));
 root.exitOverride();
@@ -31,7 +35,9 @@ try {
 await ended(process.stdout);
 process.exit(status);
 
-function explain(error: unknown): number {
+function explain(thrown: unknown): number {
+  const error =
+    (thrown as NodeJS.ErrnoException | undefined)?.syscall === "uv_cwd" ? noFolder : thrown;
   if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage;
   const isJson = process.argv.includes("--json");
   if (process.argv.includes("--debug") || !(error instanceof MayflyError)) {

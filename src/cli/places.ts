@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { MayflyError } from "../domain/errors.ts";
@@ -37,6 +37,22 @@ export function defaultStateFolder(environment: NodeJS.ProcessEnv): string {
   // The specification wants relative values ignored.
   const base = XDG_STATE_HOME?.startsWith("/") === true ? XDG_STATE_HOME : undefined;
   return join(base ?? join(homedir(), ".local", "state"), "mayfly");
+}
+
+/**
+ * Makes a folder for this user alone, and those above it. Node's own `recursive` never returns where
+ * the kernel says that nothing can be made, as below /proc.
+ */
+export function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "EEXIST" && statSync(path).isDirectory()) return;
+    if (code !== "ENOENT" || existsSync(dirname(path))) throw error;
+    makeFolder(dirname(path));
+    mkdirSync(path, { mode: 0o700 });
+  }
 }
 
 /** The configuration to read: the one given, or mayfly.yaml here; null: there is none. */

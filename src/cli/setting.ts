@@ -11,7 +11,7 @@ import { forges } from "../forges/registry.ts";
 import { hostSize } from "../providers/local.ts";
 import type { Check, ProviderContext } from "../providers/provider.ts";
 import { detect, providers } from "../providers/registry.ts";
-import { configFile, defaultStateFolder } from "./places.ts";
+import { configFile, defaultStateFolder, makeFolder } from "./places.ts";
 
 /*
  * The configuration as it stands on this machine: its file or none, with what is found here.
@@ -52,7 +52,7 @@ const checkMs = 60_000;
 
 /** The best provider that needs no configuration, and why not a better one. */
 async function bestProvider(stateFolder: string): Promise<DefaultProvider> {
-  mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
+  makeFolder(stateFolder);
   const found = await detect(join(stateFolder, "providers"), AbortSignal.timeout(checkMs));
   const best = found.find(({ ready }) => ready);
   if (best === undefined) {
@@ -90,7 +90,7 @@ export async function tryProvider(part: Part, stateFolder: string): Promise<Trie
 function contextFor(name: string, stateFolder: string): ProviderContext {
   const folder = join(stateFolder, "providers", name);
   const guestFolder = join(stateFolder, "guest");
-  mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
+  makeFolder(stateFolder);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   mkdirSync(guestFolder, { recursive: true, mode: 0o711 });
   const now = (): number => Date.now();

@@ -1,7 +1,7 @@
-import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { linkSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { MayflyError } from "../domain/errors.ts";
 import { newSecret } from "./chance.ts";
-import { tokenFile } from "./places.ts";
+import { makeFolder, tokenFile } from "./places.ts";
 
 /**
  * The token in the state folder, for this user's eyes alone; made the first time. Two processes that
@@ -10,13 +10,19 @@ import { tokenFile } from "./places.ts";
 export function localToken(stateFolder: string): string {
   const file = tokenFile(stateFolder);
   try {
-    return read(file) ?? make(stateFolder, file);
+    makeFolder(stateFolder);
+    return read(file) ?? make(file);
   } catch (error) {
     if (error instanceof MayflyError) throw error;
-    throw new MayflyError("unavailable", `the state folder cannot be used: ${String(error)}`, {
-      where: stateFolder,
-      hint: "Give one that is yours to write to with --state.",
-    });
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new MayflyError(
+      "unavailable",
+      `the state folder ${stateFolder} cannot be used: ${reason}`,
+      {
+        where: stateFolder,
+        hint: "Give one that is yours to write to with --state.",
+      },
+    );
   }
 }
 
@@ -35,8 +41,7 @@ function read(file: string): string | null {
   });
 }
 
-function make(stateFolder: string, file: string): string {
-  mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
+function make(file: string): string {
   const draft = `${file}.${process.pid}`;
   writeFileSync(draft, `${newSecret()}\n`, { mode: 0o600 });
   try {
