@@ -65,10 +65,9 @@ export class Containers {
     return found.find((container) => container.name === name) ?? null;
   }
 
-  /** Starts a container that was made only; one that runs by now is as good. */
-  async start({ id, name }: Container, signal: AbortSignal): Promise<void> {
-    const { code, stderr } = await this.#podman.run(["start", id], signal);
-    if (code !== 0) throw failureOf(`${name} could not be started`, stderr);
+  /** Starts a container that was made only; one that runs by now is as good. False: it failed. */
+  async start({ id }: Container, signal: AbortSignal): Promise<boolean> {
+    return (await this.#podman.run(["start", id], signal)).code === 0;
   }
 
   /**

@@ -5,10 +5,16 @@ import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
 import { hostArchitecture, hostSize, Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
-import { place, refuseProgram, type Placed } from "../program.ts";
+import { place, refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
-import { guestFolder, programFolder, rootUid, runArguments } from "./arguments.ts";
+import {
+  guestFolder,
+  programFolder,
+  rootUid,
+  runArguments,
+  type RunArguments,
+} from "./arguments.ts";
 import { checkPodman } from "./check.ts";
 import { Containers, type Container } from "./containers.ts";
 import { DiskWatch } from "./disk-watch.ts";
@@ -98,7 +104,7 @@ class PodmanProvider implements Provider {
         this.#making.set(spec.name, stop);
         try {
           const either = AbortSignal.any([signal, stop.signal]);
-          return await this.#make(spec, program, placed, image, either);
+          return await this.#make({ spec, program, placed, image }, either);
         } finally {
           this.#making.delete(spec.name);
         }
@@ -162,39 +168,30 @@ class PodmanProvider implements Provider {
     await this.#disk?.close();
   }
 
-  async #make(
-    spec: MachineSpec,
-    program: Program,
-    placed: Placed,
-    image: string,
-    signal: AbortSignal,
-  ): Promise<Machine> {
+  async #make(order: Order, signal: AbortSignal): Promise<Machine> {
+    const { spec, program, placed } = order;
     const { name } = spec;
     if (signal.aborted) throw new ProviderError("unreachable", `${name} was not made`);
     const owner = rootUid(name, this.#powers);
     const present = await this.#folders.make(name, program, placed, owner);
     if (present !== "made") {
-      const known = await this.#containers.find(name, signal);
-      if (known !== null) return this.#started(known, signal);
-      if (present === "other") {
-        await this.#folders.remove(name);
-        await this.#folders.make(name, program, placed, owner);
-      }
-      await this.#folders.forgetCid(name);
+      const known = await this.#resume(name, signal);
+      if (known !== null) return known;
+      if (present === "other") await this.#folders.remove(name);
+      else await this.#folders.forgetCid(name);
+      await this.#folders.make(name, program, placed, owner);
     }
     const createdAt = this.#context.now();
-    const folder = this.#folders.of(name);
-    const args = runArguments(
-      { spec, program, placed, image, folder, createdAt },
-      this.#options,
-      this.#powers,
-      this.#context,
-    );
+    const run = { ...order, folder: this.#folders.of(name), createdAt };
+    const args = runArguments(run, this.#options, this.#powers, this.#context);
     const { code, stdout, stderr } = await this.#podman.run(args, signal);
     const handle = stdout.trim();
     if (code === 0) return { name, state: "running", handle, createdAt, exitCode: null };
-    if (isNameInUse(stderr))
-      return this.#started(await this.#containers.find(name, signal), signal);
+    if (isNameInUse(stderr)) {
+      const known = await this.#resume(name, signal);
+      if (known !== null) return known;
+      throw new ProviderError("unreachable", "another container has this name, or is being made");
+    }
     const failure = failureOf(`${name} could not be made`, stderr);
     // It can never run, so nobody has to come back for what there is of it.
     if (failure.kind === "invalid" && (await this.#containers.remove(name, signal))) {
@@ -203,17 +200,26 @@ class PodmanProvider implements Provider {
     throw failure;
   }
 
-  /** A container that is there already, started if whoever made it did not come to that. */
-  async #started(container: Container | null, signal: AbortSignal): Promise<Machine> {
-    if (container === null) {
-      throw new ProviderError("unreachable", "another container has this name, or is being made");
+  /**
+   * The machine that is there already, started if whoever made it did not come to that. Null: there
+   * is none, or one that cannot be started, since its podman was cut short; that is removed.
+   */
+  async #resume(name: string, signal: AbortSignal): Promise<Machine | null> {
+    const container = await this.#containers.find(name, signal);
+    if (container === null) return null;
+    if (container.state !== "booting") return machineOf(container);
+    if (await this.#containers.start(container, signal)) {
+      return { ...machineOf(container), state: "running" };
     }
-    const machine = machineOf(container);
-    if (machine.state !== "booting") return machine;
-    await this.#containers.start(container, signal);
-    return { ...machine, state: "running" };
+    const again = await this.#containers.find(name, signal);
+    if (again !== null && again.state !== "booting") return machineOf(again);
+    await this.#containers.remove(name, signal);
+    return null;
   }
 }
+
+/** What `create` was asked for, checked and placed. */
+type Order = Omit<RunArguments, "folder" | "createdAt">;
 
 function imageOf(spec: MachineSpec, options: PodmanOptions): string {
   const image = spec.image ?? options.image ?? baseImage;
