@@ -78,17 +78,18 @@ class NodeStatement implements SqliteStatement {
   }
 }
 
+/** Kysely's dialect on an open database; `release` is called once it is closed. */
+export function embeddedDialect(db: DatabaseSync, release: () => void): SqliteDialect {
+  return new EmbeddedDialect({ database: new NodeSqlite(db, release) });
+}
+
 /**
  * Opens the embedded store in `folder` (made when missing, for this user only), or in memory when
  * null. Every commit is on disk before it returns (write-ahead log, full sync). Throws `conflict`
  * when another process holds the folder.
  */
 export function sqliteDialect(folder: string | null): SqliteDialect {
-  if (folder === null) {
-    return new EmbeddedDialect({
-      database: new NodeSqlite(new DatabaseSync(":memory:"), () => {}),
-    });
-  }
+  if (folder === null) return embeddedDialect(new DatabaseSync(":memory:"), () => {});
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const release = holdFolder(folder);
   try {
@@ -101,7 +102,7 @@ export function sqliteDialect(folder: string | null): SqliteDialect {
       pragma wal_autocheckpoint = 4000;
       pragma journal_size_limit = 67108864;
     `);
-    return new EmbeddedDialect({ database: new NodeSqlite(db, release) });
+    return embeddedDialect(db, release);
   } catch (error) {
     release();
     throw unreadable(folder, error);

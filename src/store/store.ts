@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import { Kysely, sql, type Transaction } from "kysely";
+import { Kysely, sql, type Dialect, type Transaction } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 import type { Engine } from "./engine.ts";
 import { migrate } from "./migrate.ts";
@@ -45,6 +45,8 @@ const channel = "mayfly";
 
 export type StoreAddress =
   | { readonly engine: "sqlite"; readonly folder: string | null }
+  /** An embedded store on a connection of the caller's. */
+  | { readonly engine: "sqlite"; readonly dialect: Dialect }
   | { readonly engine: "postgres"; readonly url: string };
 
 /**
@@ -71,7 +73,8 @@ export class Store {
   /** Opens and migrates. Throws `conflict` (the folder is held) or `unavailable`. */
   static async open(address: StoreAddress, now: () => number): Promise<Store> {
     if (address.engine === "sqlite") {
-      const db = new Kysely<Tables>({ dialect: sqliteDialect(address.folder) });
+      const dialect = "dialect" in address ? address.dialect : sqliteDialect(address.folder);
+      const db = new Kysely<Tables>({ dialect });
       return Store.#ready(new Store(db, "sqlite", now));
     }
     const { dialect } = postgresDialect(address.url);
