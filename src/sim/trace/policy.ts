@@ -102,10 +102,11 @@ export interface PolicyView {
   /** One class, by its key; null: nothing of it waits or lives. */
   ofClass(labelClass: string): ClassView | null;
   /**
-   * Machines alive and not ending, in the order of their start (so the oldest first); only those in
-   * a state, when one is named. Costs what it yields: leave off when you have enough.
+   * Machines alive and not ending: those of a state (and of a class, null being the pool's own) in
+   * the order in which they came into it, so the longest idle first; without a state the booting
+   * ones, then the idle, then the busy. Costs what it yields: leave off when you have enough.
    */
-  machines(state?: MachineState): Iterable<MachineView>;
+  machines(state?: MachineState, labelClass?: string | null): Iterable<MachineView>;
 }
 
 export interface ClassView {
