@@ -43,6 +43,11 @@ export interface Forge {
   verify(request: ForgeRequest): ForgeEvents;
   /** What waits and runs now, by asking. The truth; events are hints. */
   poll(signal: AbortSignal): Promise<readonly JobSighting[]>;
+  /**
+   * How one job stands that the polls no longer show, or null when the forge knows no such job.
+   * Absent: there is nobody to ask, as where jobs are only ever submitted to us.
+   */
+  find?(externalId: string, attempt: number, signal: AbortSignal): Promise<JobSighting | null>;
   /** The program of a runner for one job. Deterministic in its name, so that it may be repeated. */
   mint(runner: Runner, context: MintContext): Promise<Program>;
   registrations(signal: AbortSignal): Promise<readonly Registration[]>;

@@ -52,6 +52,25 @@ export async function findJob(db: Database, id: string): Promise<StoredJob | nul
   return row === undefined ? null : toJob(row);
 }
 
+/** Jobs of a forge that are not over and were seen before a moment, at most `limit`, oldest first. */
+export async function openJobs(
+  db: Database,
+  forge: string,
+  seenBefore: number,
+  limit: number,
+): Promise<{ id: string; externalId: string; attempt: number }[]> {
+  const rows = await db
+    .selectFrom("jobs")
+    .select(["id", "external_id", "attempt"])
+    .where("state", "in", ["waiting", "started"])
+    .where("forge", "=", forge)
+    .where("seen_at", "<=", seenBefore)
+    .orderBy("queued_at")
+    .limit(limit)
+    .execute();
+  return rows.map((row) => ({ id: row.id, externalId: row.external_id, attempt: row.attempt }));
+}
+
 export interface RunnerFilter {
   readonly states?: readonly RunnerState[];
   readonly pool?: string;

@@ -2,9 +2,11 @@ import type { Tx } from "./store.ts";
 
 /**
  * What a sweep found amiss: `stray-machine` and `stray-registration` belong to nobody; `missing`
- * and `exited` machines should be running. One sighting proves nothing: lists lag.
+ * and `exited` machines should be running; a `missing-job` is not over, but its forge's poll does not
+ * show it. One sighting proves nothing: lists lag.
  */
-export type SightingKind = "stray-machine" | "stray-registration" | "missing" | "exited";
+export type SightingKind =
+  "stray-machine" | "stray-registration" | "missing" | "exited" | "missing-job";
 
 /**
  * Notes what this sweep of `owner` saw, forgets what it no longer sees, and returns the names seen
