@@ -232,7 +232,9 @@ class RunningFleet implements Fleet {
       resource: `forge/${forge.name}`,
       tickMs: this.#timing.pollMs,
       round: async (lease, signal) => {
-        const health = await pollForge(forge, this.intake, clock, signal);
+        const { intake } = this;
+        const parts = { store, intake, clock, lagMs: this.#timing.lagMs };
+        const health = await pollForge(parts, forge, lease, signal);
         this.#forgeHealth.set(forge.name, health);
         if (health.failure !== null) log.warn({ forge: forge.name }, health.failure);
         await sweepForge({ store, clock, log, lagMs: this.#timing.lagMs }, forge, lease, signal);
