@@ -53,6 +53,21 @@ suite("asking", () => {
     assert.match(stderr, /Submit one: mayfly submit/);
   });
 
+  test("an empty list of some says of which", async () => {
+    stub.answers.set("GET /v1/jobs", { jobs: [], next: null });
+    assert.equal((await ask("jobs", "--pool", "big")).stderr, "No jobs like that in pool big.\n");
+    assert.equal((await ask("jobs", "--started")).stderr, "No jobs run now.\n");
+  });
+
+  test("a job that no pool may take is told as such, and not to be followed", async () => {
+    const reason = "pool small: 99 cpu asked, 2 at most";
+    stub.answers.set("POST /v1/jobs", sampleJob({ outcome: "refused", exitCode: null, reason }));
+    const { code, stdout, stderr } = await ask("submit", "--no-repo", "--", "true");
+    assert.deepEqual([code, stdout], [exit.forbidden, "native-k3f9abcdef\n"]);
+    assert.match(stderr, /^mayfly: no pool may take it: pool small: 99 cpu asked, 2 at most$/m);
+    assert.doesNotMatch(stderr, /follow/);
+  });
+
   test("a shortened id is found; one that means nothing or several is told", async () => {
     const jobs = [sampleJob(), sampleJob({ id: "native-k3zz" })];
     stub.answers.set("GET /v1/jobs", { jobs, next: null });

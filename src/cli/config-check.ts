@@ -20,10 +20,10 @@ export async function run(file: string | undefined, flags: CommonFlags): Promise
     pools,
     [
       { title: "POOL", text: ({ name }) => name },
-      { title: "FORGE", text: ({ forge }) => forge },
+      { title: "FORGE", text: ({ forge }) => forge, optional: true },
       { title: "PROVIDER", text: ({ provider }) => provider },
       { title: "SIZE", text: ({ size }) => sizeText(size) },
-      { title: "MIN", text: ({ min }) => String(min), align: "right" },
+      { title: "MIN", text: ({ min }) => String(min), align: "right", optional: true },
       { title: "WARM", text: ({ warm }) => String(warm), align: "right" },
       { title: "MAX", text: ({ max }) => String(max), align: "right" },
       { title: "ACCEPTS", text: ({ accept }) => accept.join(", ") },

@@ -9,7 +9,8 @@ import { git } from "./git.ts";
 import type { CommonFlags } from "./program.ts";
 import { kinds, readConfig, tryProvider, type PlaceFlags } from "./setting.ts";
 import { checkStore } from "./store-check.ts";
-import { clean, painter, print } from "./terminal.ts";
+import { folded } from "./table.ts";
+import { clean, columnsOf, painter, print } from "./terminal.ts";
 
 /** What was tested of one thing, and whether it can do its work. */
 interface Diagnosis {
@@ -55,7 +56,7 @@ function providersToTry(config: Config): readonly Part[] {
 }
 
 async function show(config: Config, diagnoses: readonly Diagnosis[], ok: boolean): Promise<void> {
-  const paint = painter(process.stdout);
+  const [paint, columns] = [painter(process.stdout), columnsOf(process.stdout)];
   await print(`configuration  ${config.file ?? "none: every default"}`);
   for (const { about, checks } of diagnoses) {
     await print(paint("bold", about));
@@ -63,7 +64,9 @@ async function show(config: Config, diagnoses: readonly Diagnosis[], ok: boolean
     for (const { name, ok: isGood, detail, mend, isOptional } of checks) {
       const bad = isOptional === true ? paint("yellow", "!") : paint("red", "✘");
       const sign = isGood ? paint("green", "✔") : bad;
-      await print(`  ${sign} ${name.padEnd(width)}  ${clean(detail)}`);
+      const lines = folded(clean(detail), width + 6, columns);
+      await print(`  ${sign} ${name.padEnd(width)}  ${lines}`);
+      // Not folded: what is to be typed has to be copied as one line.
       if (mend !== null) await print(`    ${" ".repeat(width)}  → ${clean(mend)}`);
     }
   }

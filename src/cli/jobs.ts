@@ -15,7 +15,10 @@ export function run(flags: JobsFlags): Promise<number> {
   const states = (["waiting", "started", "ended"] as const).filter((state) => flags[state]);
   // The API filters by one state; with none or several of them, by none.
   const state = states.length === 1 ? states[0] : undefined;
-  const none = "No jobs yet. Submit one: mayfly submit --wait -- make test";
+  const none =
+    state === undefined
+      ? "No jobs yet. Submit one: mayfly submit --wait -- make test"
+      : `No jobs ${{ waiting: "wait", started: "run", ended: "are over" }[state]} now.`;
   return showList<JobView>({ what: "jobs", columns, none }, flags, { state });
 }
 

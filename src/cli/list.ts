@@ -4,7 +4,7 @@ import { Client } from "./client.ts";
 import { exit } from "./exit.ts";
 import type { ClientFlags } from "./program.ts";
 import { table, type Column } from "./table.ts";
-import { columnsOf, note, painter, print } from "./terminal.ts";
+import { clean, columnsOf, note, painter, print } from "./terminal.ts";
 
 export interface ListFlags extends ClientFlags {
   readonly pool?: string;
@@ -41,7 +41,7 @@ export async function showList<T>(
   }
   const rows = answer[what];
   if (rows.length === 0) {
-    note(none);
+    note(flags.pool === undefined ? none : `No ${what} like that in pool ${clean(flags.pool)}.`);
     return exit.ok;
   }
   const [width, paint] = [columnsOf(process.stdout), painter(process.stdout)];

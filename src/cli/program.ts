@@ -75,6 +75,7 @@ export function program(version: () => string, finish: (status: number) => void)
 
   asking(
     add("submit", "run a command on a repository in a machine of its own")
+      .usage("[options] [-- command...]")
       .argument("[command...]", "the program and its arguments, after --; else the target `test`")
       .option("--repo <path|url>", "the repository (the one around the current folder)")
       .option("--no-repo", "none: the command starts in an empty folder")
@@ -138,7 +139,10 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--to <dir>", "fetch them into this folder"),
   ).action(lazily(() => import("./artifacts.ts")));
 
-  const remote = add("remote", "make repositories to push to: a push becomes a job (remote add)");
+  const remote = add(
+    "remote",
+    "make repositories to push to: a push becomes a job (remote add)",
+  ).helpCommand(false);
   common(
     remote
       .command("add")
@@ -158,7 +162,7 @@ export function program(version: () => string, finish: (status: number) => void)
   const config = add(
     "config",
     "check the configuration, or describe it (config check, config schema)",
-  );
+  ).helpCommand(false);
   common(
     config
       .command("check")

@@ -33,7 +33,7 @@ export async function run(flags: ClientFlags): Promise<number> {
       { title: "BUSY", text: ({ counts }) => String(counts.busy), align: "right" },
       { title: "ENDING", text: ({ counts }) => String(counts.ending), align: "right" },
       { title: "MAX", text: ({ max }) => String(max), align: "right" },
-      { title: "PROVIDER", text: ({ provider }) => provider },
+      { title: "PROVIDER", text: ({ provider }) => provider, optional: true },
       { title: "SIZE", text: ({ size }) => sizeText(size), flexible: true },
     ],
     width,

@@ -6,7 +6,7 @@ import { Client } from "./client.ts";
 import { exit } from "./exit.ts";
 import type { ClientFlags } from "./program.ts";
 import { chooseSource, type SourceFlags } from "./source.ts";
-import { note, painter, print } from "./terminal.ts";
+import { clean, note, painter, print } from "./terminal.ts";
 import { waitForJob } from "./wait.ts";
 
 export interface SubmitFlags extends ClientFlags, SourceFlags {
@@ -50,10 +50,12 @@ export async function run(command: readonly string[], flags: SubmitFlags): Promi
   } else {
     await print(job.id);
     const paint = painter(process.stderr);
-    note(paint("dim", `mayfly: ${job.reason}; follow it with: mayfly logs -f ${job.id}`));
-    note(
-      paint("dim", `mayfly: ${new URL(`jobs/${encodeURIComponent(job.id)}`, client.server).href}`),
-    );
+    const isRefused = job.outcome === "refused";
+    const page = new URL(`jobs/${encodeURIComponent(job.id)}`, client.server).href;
+    const lines = isRefused
+      ? [`no pool may take it: ${clean(job.reason)}`]
+      : [clean(job.reason), `follow it with: mayfly logs -f ${job.id}`];
+    for (const line of [...lines, page]) note(paint("dim", `mayfly: ${line}`));
   }
   return job.outcome === "refused" ? exit.forbidden : exit.ok;
 }

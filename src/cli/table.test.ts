@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import fc from "fast-check";
-import { table, widthOf, type Column } from "./table.ts";
+import { folded, table, widthOf, type Column } from "./table.ts";
 
 interface Row {
   readonly id: string;
@@ -72,6 +72,13 @@ test("tints do not count as width", () => {
     "<a>   <n>        <1>",
     "<bb>  <n>        <1>",
   ]);
+});
+
+test("a text is folded between words, each line below the first, and whole in a pipe", () => {
+  assert.equal(folded("one two three", 4, 12), "one two\n    three");
+  assert.equal(folded("one two three", 4, null), "one two three");
+  assert.equal(folded("a/very/long/path is here", 2, 10), "a/very/long/path\n  is here");
+  assert.equal(folded("", 2, 10), "");
 });
 
 test("no line is wider than the terminal, as long as the rigid columns fit", () => {

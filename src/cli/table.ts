@@ -90,6 +90,21 @@ function cut(text: string, room: number): string {
 const wide =
   /\p{Script=Han}|\p{Script=Hangul}|\p{Script=Hiragana}|\p{Script=Katakana}|\p{Emoji_Presentation}|[\uff01-\uff60]/u;
 
+/**
+ * `text`, which begins in column `indent`, in lines that end before column `width` (null: in one
+ * line), broken between words and each below the other. A word that is too long stays whole.
+ */
+export function folded(text: string, indent: number, width: number | null): string {
+  if (width === null) return text;
+  const lines: string[] = [];
+  for (const word of text.split(" ")) {
+    const longer = `${lines.at(-1) ?? ""} ${word}`;
+    if (lines.length > 0 && indent + widthOf(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines.join(`\n${" ".repeat(indent)}`);
+}
+
 /** Columns on a terminal: two for what East Asian scripts and emoji take, none for marks. */
 export function widthOf(text: string): number {
   // Nearly all text is this, and counting it by signs would be most of a long table's time.

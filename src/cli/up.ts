@@ -106,10 +106,7 @@ async function announce(config: Config, url: string, flags: UpFlags): Promise<vo
   await print(`state    ${stateFolder}`);
   await print(`config   ${file ?? "none, so every default: see docs/configuration.md"}`);
   await print(
-    paint(
-      "dim",
-      "stop     with Ctrl-C; machines that run go on, and are found again at the next start",
-    ),
+    paint("dim", "stop     with Ctrl-C; machines go on, and the next start finds them again"),
   );
 }
 

@@ -3,7 +3,8 @@ import { Client } from "./client.ts";
 import { exit } from "./exit.ts";
 import { findSubject, isNotFound } from "./find.ts";
 import type { ClientFlags } from "./program.ts";
-import { clean, painter, print } from "./terminal.ts";
+import { folded } from "./table.ts";
+import { clean, columnsOf, painter, print } from "./terminal.ts";
 
 /** `mayfly why`: why a job waits, is where it is, or ended; why a machine is there. */
 export async function run(given: string, flags: ClientFlags): Promise<number> {
@@ -14,10 +15,15 @@ export async function run(given: string, flags: ClientFlags): Promise<number> {
     return exit.ok;
   }
   const paint = painter(process.stdout);
-  await print(`${paint("bold", why.id)}: ${clean(why.summary)}`);
-  if (why.advice !== null) await print(`${paint("green", "→")} ${clean(why.advice)}`);
+  const width = columnsOf(process.stdout);
+  const summary = folded(`${why.id}: ${clean(why.summary)}`, 2, width);
+  await print(paint("bold", why.id) + summary.slice(why.id.length));
+  if (why.advice !== null) {
+    await print(`${paint("green", "→")} ${folded(clean(why.advice), 2, width)}`);
+  }
   for (const { at, text } of why.because) {
-    await print(`  ${paint("dim", at === null ? "" : timeText(at))}  ${clean(text)}`);
+    const time = at === null ? "" : timeText(at);
+    await print(`  ${paint("dim", time)}  ${folded(clean(text), time.length + 4, width)}`);
   }
   return exit.ok;
 }

@@ -8,13 +8,15 @@ import type { Forge } from "../forges/forge.ts";
 import type { Machine } from "../providers/provider.ts";
 import { backOff, endBackOff } from "../store/back-offs.ts";
 import { endJobOf } from "../store/jobs.ts";
-import { checkLease, type Lease } from "../store/leases.ts";
-import { moveRunner, postponeRunner } from "../store/runners.ts";
+import { addFacts } from "../store/facts.ts";
+import { checkLease } from "../store/leases.ts";
+import { moveRunner, postponeRunner, readRunner } from "../store/runners.ts";
 import type { Store, Tx } from "../store/store.ts";
 import { asProviderError, backOffMs, type Calls } from "./calls.ts";
 import { within, type Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
 import type { Minter } from "./mint.ts";
+import type { HeldLease } from "./tenure.ts";
 
 const forgeCallMs = 30_000;
 /** How soon a provider that is still ending a machine is asked again. */
@@ -44,44 +46,71 @@ export class RunnerSteps {
   }
 
   /** Asks for the machine. The same name again gives the same one. */
-  async create(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+  async create(runner: Runner, lease: HeldLease, signal: AbortSignal): Promise<void> {
     const { store, calls, clock, log } = this.#parts;
     const startedAt = clock.now();
     let machine: Machine;
     try {
-      machine = await this.#make(runner, await this.#mint(runner, signal), signal);
+      const program = await this.#mint(runner, lease, signal);
+      machine = await this.#make(runner, program, lease, signal);
     } catch (error) {
-      // Stopping is nobody's failure: the next start repeats the call.
+      // Stopping is nobody's failure, nor is a lease that ran out: whoever is next repeats the call.
       if (signal.aborted) return;
       if (error instanceof ProviderError) return this.#createFailed(runner, lease, error);
       return this.#mintFailed(runner, lease, error);
     }
     const tookMs = clock.now() - startedAt;
-    const reason = `${calls.provider.name} made ${machine.handle.slice(0, 64)} in ${tookMs} ms`;
-    await store.write(async (tx) => {
+    // Of a container's long id the beginning is enough, as podman itself shows and takes it.
+    const handle = machine.handle.slice(0, /^[0-9a-f]{64}$/.test(machine.handle) ? 12 : 64);
+    const reason = `${calls.provider.name} made ${handle} in ${tookMs} ms`;
+    const isWanted = await store.write(async (tx) => {
       // Its next time is known already; a round of its own to find it would cost every machine one.
       const dueAt = tx.now + this.#pool.bootDeadlineSeconds * 1000;
       await moveRunner(tx, runner.name, "asked", { reason, dueAt });
       await endBackOff(tx, `provider/${calls.provider.name}`);
       await endBackOff(tx, `pool/${this.#pool.name}`);
+      const now = (await readRunner(tx, runner.name))?.state ?? "gone";
+      return now !== "ended" && now !== "gone";
     });
     log.info({ runner: runner.name, pool: this.#pool.name }, reason);
+    if (!isWanted) await this.#takeBack(runner, signal);
   }
 
-  #mint(runner: Runner, signal: AbortSignal): Promise<Program> {
-    const { minter, forge, calls, clock } = this.#parts;
-    return within(clock, forgeCallMs, signal, () =>
-      minter.mint(forge, runner, this.#pool, calls.provider),
+  /**
+   * It was brought to its end, perhaps by another replica, while we asked for it: then its machine
+   * may have been removed before ours was made. Names are given once, so this hits no other.
+   */
+  async #takeBack(runner: Runner, signal: AbortSignal): Promise<void> {
+    const { store, calls, log } = this.#parts;
+    await this.#deregister(runner, signal);
+    const outcome = await calls.destroy(runner.name, signal);
+    const reason = `${calls.provider.name} made it after its end was decided; destroyed: ${outcome}`;
+    await store.write((tx) =>
+      addFacts(tx, [{ subjectKind: "runner", subject: runner.name, kind: "swept", reason }]),
     );
+    log.warn({ runner: runner.name, pool: this.#pool.name }, reason);
   }
 
-  #make({ name, size }: Runner, program: Program, signal: AbortSignal): Promise<Machine> {
+  #mint(runner: Runner, lease: HeldLease, signal: AbortSignal): Promise<Program> {
+    const { minter, forge, calls, clock } = this.#parts;
+    return within(clock, forgeCallMs, signal, () => {
+      lease.check();
+      return minter.mint(forge, runner, this.#pool, calls.provider);
+    });
+  }
+
+  #make(
+    { name, size }: Runner,
+    program: Program,
+    lease: HeldLease,
+    signal: AbortSignal,
+  ): Promise<Machine> {
     const { image, network, accept } = this.#pool;
     const spec = { name, size, image, network, trust: accept };
-    return this.#parts.calls.create(spec, program, signal);
+    return this.#parts.calls.create(spec, program, lease, signal);
   }
 
-  async #createFailed(runner: Runner, lease: Lease, error: ProviderError): Promise<void> {
+  async #createFailed(runner: Runner, lease: HeldLease, error: ProviderError): Promise<void> {
     const { store, calls, log } = this.#parts;
     const provider = calls.provider.name;
     const reason = `${provider} refused (${error.kind}): ${error.message}`;
@@ -105,7 +134,7 @@ export class RunnerSteps {
   }
 
   /** The forge's trouble is not the provider's: only this pool waits. */
-  async #mintFailed(runner: Runner, lease: Lease, error: unknown): Promise<void> {
+  async #mintFailed(runner: Runner, lease: HeldLease, error: unknown): Promise<void> {
     const { store, forge, log } = this.#parts;
     const detail = error instanceof Error ? error.message : String(error);
     const reason = `${forge.name} gave it no registration: ${detail}`;
@@ -121,11 +150,12 @@ export class RunnerSteps {
   /** Deregister first; a forge that calls it busy keeps it alive. */
   async end(
     runner: Runner,
-    lease: Lease,
+    lease: HeldLease,
     { reason, outcome = "lost" }: { reason: string; outcome?: JobOutcome },
     signal: AbortSignal,
   ): Promise<void> {
     const { store, forge, log } = this.#parts;
+    lease.check();
     if (runner.state !== "started") {
       const removed = await this.#deregister(runner, signal);
       if (removed === "failed") {
@@ -149,7 +179,7 @@ export class RunnerSteps {
   }
 
   /** Removes registration and machine until both are gone. A forge out of reach does not stop us. */
-  async remove(runner: Runner, lease: Lease, signal: AbortSignal): Promise<void> {
+  async remove(runner: Runner, lease: HeldLease, signal: AbortSignal): Promise<void> {
     const { store, calls, log } = this.#parts;
     await this.#deregister(runner, signal);
     let outcome: "gone" | "ending";
@@ -185,7 +215,7 @@ export class RunnerSteps {
     }
   }
 
-  async #postpone(runner: Runner, lease: Lease, failure: string | null): Promise<void> {
+  async #postpone(runner: Runner, lease: HeldLease, failure: string | null): Promise<void> {
     await this.#parts.store.write(async (tx) => {
       await checkLease(tx, lease);
       await this.#retryLater(tx, runner, failure);

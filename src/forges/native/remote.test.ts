@@ -98,7 +98,6 @@ describe("a push", () => {
       ],
     ]);
     assert.match(out, /native-abc waits/);
-    assert.match(out, /follow them at http:\/\/127\.0\.0\.1:8420/);
   });
 
   test("runs the configured command in the configured pool", () => {
@@ -149,6 +148,9 @@ describe("a push", () => {
     rmSync(join(root, "fail"));
     assert.equal(status, 0);
     assert.match(out, /no job was submitted/);
+    const again = /to try again: (.*)/.exec(out)?.[1] ?? "";
+    execFileSync("sh", ["-c", again], { stdio: "ignore" });
+    assert.deepEqual(called().at(-1)?.at(-1), "--name=lonely");
   });
 });
 

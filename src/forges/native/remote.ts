@@ -95,9 +95,13 @@ while read -r old new ref; do
   fi
   branch=\${ref#refs/heads/}
   printf 'mayfly: %s at %.12s\\n' "$branch" "$new"
-  submit "$new" "$branch" || echo "mayfly: no job was submitted for it; the push itself is done" >&2
+  submit "$new" "$branch" && continue
+  echo "mayfly: no job was submitted for it; the push itself is done" >&2
+  # A name that a shell would read as more is not offered to one.
+  case $ref in *[!A-Za-z0-9._/-]*) continue ;; esac
+  printf "mayfly: to try again: (cd %s && echo - %s %s | hooks/post-receive)\\n" \
+    ${shellWord(shellWord(path))} "$new" "$ref" >&2
 done
-[ "$branches" -eq 0 ] || printf 'mayfly: follow them at %s\\n' ${shellWord(server)}
 exit 0
 `;
 }
