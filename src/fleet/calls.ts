@@ -4,6 +4,7 @@ import type { Program } from "../domain/program.ts";
 import type { Machine, MachineSpec, Provider } from "../providers/provider.ts";
 import { within, type Clock } from "./clock.ts";
 import type { Observer } from "./observer.ts";
+import type { HeldLease } from "./tenure.ts";
 
 /** How long one call to a provider may take before its outcome counts as unknown. */
 const limitsMs = { create: 120_000, list: 60_000, destroy: 60_000 } as const;
@@ -32,8 +33,17 @@ export class Calls {
     return this.#listedAt;
   }
 
-  create(spec: MachineSpec, program: Program, signal: AbortSignal): Promise<Machine> {
-    return this.#call("create", signal, (within) => this.provider.create(spec, program, within));
+  /** Only under the lease: what is made late would be made again after it was removed. */
+  create(
+    spec: MachineSpec,
+    program: Program,
+    lease: HeldLease,
+    signal: AbortSignal,
+  ): Promise<Machine> {
+    return this.#call("create", signal, (within) => {
+      lease.check();
+      return this.provider.create(spec, program, within);
+    });
   }
 
   destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending"> {
@@ -52,6 +62,8 @@ export class Calls {
         return await within(this.#clock, limitsMs[call], parent, run);
       } catch (error) {
         const failure = asProviderError(error);
+        // To be stopped is nobody's failure.
+        if (parent.aborted) throw failure;
         this.#observer.providerFailed(this.provider.name, call, failure.kind);
         throw failure;
       }

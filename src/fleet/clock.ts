@@ -2,6 +2,8 @@
 export interface Clock {
   /** Milliseconds since the epoch. */
   now(): number;
+  /** Milliseconds since some moment, by a clock that nobody sets. Absent, `now` must do. */
+  elapsed?(): number;
   /** Calls `fn` once after `ms`; returns how to call it off. */
   after(ms: number, fn: () => void): () => void;
 }
@@ -11,6 +13,7 @@ const timerMaxMs = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   after: (ms, fn) => {
     const timer = setTimeout(fn, Math.min(Math.max(0, ms), timerMaxMs));
     timer.unref();
@@ -28,6 +31,7 @@ export async function within<T>(
   parent: AbortSignal,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
+  parent.throwIfAborted();
   const controller = new AbortController();
   let reject: (error: unknown) => void = () => {};
   const aborted = new Promise<never>((_, refuse) => {
@@ -41,8 +45,7 @@ export async function within<T>(
   const cancel = clock.after(ms, () =>
     stop(new Error(`no answer within ${Math.round(ms / 1000)} s`)),
   );
-  if (parent.aborted) parentStops();
-  else parent.addEventListener("abort", parentStops, { once: true });
+  parent.addEventListener("abort", parentStops, { once: true });
   const running = work(controller.signal);
   running.catch(() => {});
   try {

@@ -12,7 +12,7 @@ import type { Fleet, ForgeHealth, GuestDesk, Intake, NativeDesk, ProviderHealth 
 import { Calls } from "./calls.ts";
 import type { Clock } from "./clock.ts";
 import { FleetIntake } from "./intake.ts";
-import { Keeper, type Duty } from "./keeper.ts";
+import { Keeper, type Duty, type Place } from "./keeper.ts";
 import type { Log } from "./log.ts";
 import { Minter } from "./mint.ts";
 import { runnerName } from "./names.ts";
@@ -20,6 +20,7 @@ import type { Observer } from "./observer.ts";
 import { pollForge } from "./poll.ts";
 import { checkedPool, closedPool } from "./pools.ts";
 import { Reconciler } from "./reconciler.ts";
+import { Spread } from "./spread.ts";
 import { sweepForge, sweepProvider } from "./sweep.ts";
 
 export interface FleetParts {
@@ -36,6 +37,11 @@ export interface FleetParts {
   readonly installation: string;
   /** This process among the replicas. */
   readonly replica: string;
+  /**
+   * This replica's host and folder, by a name of their own that lasts. Then the machines of
+   * providers that work where they are called are left to the replicas of one place.
+   */
+  readonly place?: string | undefined;
   readonly claimToken: (runner: string) => string;
   readonly publicUrl: () => string;
   /** Built on the same store; handed in because their home is another module's choice. */
@@ -90,6 +96,7 @@ class RunningFleet implements Fleet {
   readonly #calls: ReadonlyMap<string, Calls>;
   readonly #reconcilers = new Map<string, Reconciler>();
   readonly #keepers = new Map<string, Keeper>();
+  readonly #spread: Spread;
   readonly #forgeHealth = new Map<string, ForgeHealth>();
   readonly #backOffs = new Map<string, BackOff | null>();
   readonly #pruneDesks: (now: number) => Promise<void>;
@@ -107,6 +114,11 @@ class RunningFleet implements Fleet {
         new Calls(provider, parts.clock, parts.observer, this.#timing.callsAtOnce),
       ]),
     );
+    const { store, clock, log, replica } = parts;
+    this.#spread = new Spread({
+      ...{ store, clock, log, replica, leaseMs: this.#timing.leaseMs },
+      changed: (resource) => this.#keepers.get(resource)?.look(),
+    });
     this.intake = new FleetIntake(parts.store, parts.forges, this.pools);
     const desks = parts.desks(this.intake, this.pools);
     this.native = desks.native;
@@ -129,15 +141,16 @@ class RunningFleet implements Fleet {
       },
     });
     this.#stopListening = this.store.onWake((topic) => this.#heard(topic));
-    for (const keeper of this.#keepers.values()) keeper.wake();
+    this.#spread.wake();
     this.#started = true;
   }
 
   async stop(): Promise<void> {
     this.#started = false;
     this.#stopListening();
+    // First of all, so that the others expect our leases and take them as they come.
+    await this.#spread.stop();
     await Promise.all([...this.#keepers.values()].map((keeper) => keeper.stop()));
-    await Promise.all([...this.#reconcilers.values()].map((reconciler) => reconciler.settle()));
   }
 
   lastPlan(pool: string): { at: number; actions: readonly PlanAction[] } | null {
@@ -208,7 +221,9 @@ class RunningFleet implements Fleet {
         const differing = await this.store.write((tx) => recount(tx, pool.name), { alone: true });
         if (differing > 0) log.warn({ pool: pool.name, differing }, "counts were mended");
       },
+      place: this.#placeOf(calls),
       round: (lease, signal) => reconciler.round(lease, signal),
+      settle: () => reconciler.settle(),
     });
   }
 
@@ -218,6 +233,7 @@ class RunningFleet implements Fleet {
     this.#keep({
       resource: `provider/${name}`,
       tickMs: this.#timing.sweepMs,
+      place: this.#placeOf(calls),
       round: async (lease, signal) => {
         this.#backOffs.set(name, await findBackOff(store.db, `provider/${name}`));
         await sweepProvider({ store, clock, log, lagMs: this.#timing.lagMs }, calls, lease, signal);
@@ -243,18 +259,26 @@ class RunningFleet implements Fleet {
     });
   }
 
+  /** A provider whose machines reach us by a socket makes them where we are, and sees no others. */
+  #placeOf({ provider }: Calls): Place | undefined {
+    const { place } = this.#parts;
+    if (place === undefined || provider.lends().channel !== "socket") return undefined;
+    return { resource: `place/${provider.name}`, at: place };
+  }
+
   #keep(duty: Duty): void {
     const { store, clock, log, replica } = this.#parts;
-    const keeper = new Keeper(
-      { store, clock, log, holder: replica, leaseMs: this.#timing.leaseMs },
-      duty,
-    );
+    const { leaseMs } = this.#timing;
+    const spread = this.#spread;
+    const keeper = new Keeper({ store, clock, log, holder: replica, leaseMs, spread }, duty);
     this.#keepers.set(duty.resource, keeper);
+    spread.add(duty.resource);
   }
 
   /** A pool's news wake its keeper; a provider that works again wakes the pools that wait for it. */
   #heard(topic: string): void {
     if (topic.startsWith("pool/")) this.#keepers.get(topic)?.wake();
+    if (topic.startsWith("lease/")) this.#spread.wake();
     if (!topic.startsWith("provider/")) return;
     const provider = topic.slice("provider/".length);
     void findBackOff(this.store.db, topic).then(

@@ -5,7 +5,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
 import { findBackOff } from "../store/back-offs.ts";
-import { checkLease, type Lease } from "../store/leases.ts";
+import { checkLease } from "../store/leases.ts";
 import {
   dueRunners,
   nextDue,
@@ -16,6 +16,7 @@ import {
 } from "../store/questions.ts";
 import { postponeRunner, recordClaims } from "../store/runners.ts";
 import { RunnerSteps, type StepParts } from "./steps.ts";
+import type { HeldLease } from "./tenure.ts";
 
 /** Runners of one pool acted on at once. What is beyond waits for the next round. */
 const inFlightMax = 100;
@@ -50,7 +51,7 @@ export class Reconciler {
   }
 
   /** One round under the lease. Resolves to when it wants the next, at the latest (ms). */
-  async round(lease: Lease, signal: AbortSignal): Promise<number> {
+  async round(lease: HeldLease, signal: AbortSignal): Promise<number> {
     const actions = await this.#plan();
     await this.#claim(lease, actions);
     await this.#retire(lease, actions, signal);
@@ -93,7 +94,7 @@ export class Reconciler {
     return actions;
   }
 
-  async #claim(lease: Lease, actions: readonly PlanAction[]): Promise<void> {
+  async #claim(lease: HeldLease, actions: readonly PlanAction[]): Promise<void> {
     const { store, calls, log, newName } = this.#parts;
     const claims = actions.flatMap((action) => {
       if (action.kind !== "claim") return [];
@@ -131,7 +132,11 @@ export class Reconciler {
   }
 
   /** Idle (and, where the plan says so, booting) runners nobody wants: deregistered, then ended. */
-  async #retire(lease: Lease, actions: readonly PlanAction[], signal: AbortSignal): Promise<void> {
+  async #retire(
+    lease: HeldLease,
+    actions: readonly PlanAction[],
+    signal: AbortSignal,
+  ): Promise<void> {
     const { store, clock } = this.#parts;
     for (const action of actions) {
       if (action.kind !== "retire") continue;
@@ -148,7 +153,7 @@ export class Reconciler {
     }
   }
 
-  async #stepDue(lease: Lease, signal: AbortSignal): Promise<void> {
+  async #stepDue(lease: HeldLease, signal: AbortSignal): Promise<void> {
     const { store, clock } = this.#parts;
     const room = inFlightMax - this.#inFlight.size;
     if (room <= 0) return;

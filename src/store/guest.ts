@@ -31,11 +31,14 @@ export async function findGuest(db: Database, name: string): Promise<GuestRunner
 
 /**
  * Notes that a runner's guest redeemed its claim under this digest, and moves it `up`. Returns what
- * stands there now: another digest means that somebody else came first. Null: no such runner.
+ * stands there now: another digest means that somebody else came first, or that its end has come.
+ * Null: no such runner.
  */
 export async function redeemClaim(tx: Tx, name: string, digest: string): Promise<string | null> {
   const runner = await readRunner(tx, name);
   if (runner === null) return null;
+  // A machine made late, after its runner's end: nothing is for it, whatever became of the claim.
+  if (runner.state === "ended" || runner.state === "gone") return removed;
   await tx.db
     .updateTable("runners")
     .set({ redeemed: digest })

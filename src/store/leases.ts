@@ -1,5 +1,6 @@
 import { sql } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
+import { serverNow } from "./postgres.ts";
 import type { Tx } from "./store.ts";
 
 /** The right to act for one resource (`pool/small`, `provider/box`, `forge/acme`), for a while. */
@@ -57,15 +58,48 @@ export async function releaseLease(tx: Tx, lease: Lease): Promise<void> {
     .where("holder", "=", lease.holder)
     .where("fence", "=", lease.fence)
     .execute();
+  tx.wake(`lease/${lease.resource}`);
 }
+
+/** Takes a lease's row away: of a resource that there will never be again. */
+export async function removeLease(tx: Tx, resource: string): Promise<void> {
+  await tx.db.deleteFrom("leases").where("resource", "=", resource).execute();
+  tx.wake(`lease/${resource}`);
+}
+
+export interface BoardEntry {
+  readonly holder: string;
+  /** Milliseconds until it runs out unless renewed; 0 or less: it is free. */
+  readonly leftMs: number;
+}
+
+/** All leases by resource, by the clock that they are kept by. */
+export async function leaseBoard(tx: Tx): Promise<ReadonlyMap<string, BoardEntry>> {
+  const now = await leaseNow(tx);
+  const rows = await tx.db
+    .selectFrom("leases")
+    .select(["resource", "holder", "expires_at"])
+    .execute();
+  return new Map(
+    rows.map(({ resource, holder, expires_at: end }) => [resource, { holder, leftMs: end - now }]),
+  );
+}
+
+/** Replicas' names are new at each start: rows of old ones are only good for looking at. */
+const replicaRowsMs = 3600_000;
 
 /**
  * Ends every lease on an embedded store: whoever held one is dead, for the folder is ours alone. A
- * manager that was killed is so back at work at once.
+ * manager that was killed is so back at work at once. On a server, forgets replicas long dead.
  */
 export async function endLeasesOfTheDead(tx: Tx): Promise<void> {
-  if (tx.engine !== "sqlite") return;
-  await tx.db.updateTable("leases").set({ expires_at: 0 }).execute();
+  const isEmbedded = tx.engine === "sqlite";
+  if (isEmbedded) await tx.db.updateTable("leases").set({ expires_at: 0 }).execute();
+  await tx.db
+    .deleteFrom("leases")
+    .where("resource", "like", "replica/%")
+    .where("expires_at", "<=", isEmbedded ? 0 : (await leaseNow(tx)) - replicaRowsMs)
+    .execute();
 }
 
 /**
@@ -90,8 +124,5 @@ export async function checkLease(tx: Tx, lease: Lease): Promise<void> {
 }
 
 async function leaseNow(tx: Tx): Promise<number> {
-  if (tx.engine === "sqlite") return tx.now;
-  const { rows } = await sql<{ now: number }>`
-    select (extract(epoch from clock_timestamp()) * 1000)::bigint as now`.execute(tx.db);
-  return rows[0]?.now ?? tx.now;
+  return tx.engine === "sqlite" ? tx.now : ((await serverNow(tx.db)) ?? tx.now);
 }

@@ -1,4 +1,4 @@
-import { PostgresDialect } from "kysely";
+import { PostgresDialect, sql, type Kysely } from "kysely";
 import pg from "pg";
 
 /** int8 as a number: our times and counts stay below 2^53. */
@@ -7,6 +7,42 @@ const int8 = 20;
 /** How long a query, a statement or a connection may take. A store that hangs must not hang us. */
 const statementLimitMs = 30_000;
 const connectLimitMs = 10_000;
+/**
+ * How long a transaction may wait for our next statement. It holds locks that other replicas wait
+ * for, also on leases; ours ask one statement right after the other, unless we are stopped or cut
+ * off. Well below the lease, so that a holder that stops does not hold up its successor.
+ */
+const idleLimitMs = 3_000;
+
+/**
+ * A connection that breaks, or whose answer did not come in time, is good for nothing more: what it
+ * was asked may yet be done, and the next one's transaction would begin within it.
+ */
+class Connection extends pg.Client {
+  constructor(config?: string | pg.ClientConfig) {
+    super(config);
+    // One that breaks while it is lent out has no other listener, and would end the process.
+    this.on("error", () => {});
+  }
+
+  // The driver's many forms of `query`: ours all give back a promise.
+  override query(...words: unknown[]): never {
+    const answer = (super.query as (...all: unknown[]) => unknown).apply(this, words);
+    if (answer instanceof Promise) {
+      answer.catch((error: unknown) => {
+        // What the server refused has a code; the connection is as good as before.
+        if ((error as { code?: unknown }).code === undefined) this.#destroy();
+      });
+    }
+    return answer as never;
+  }
+
+  #destroy(): void {
+    const { stream } = (this as unknown as { connection: { stream: { destroy(): void } } })
+      .connection;
+    stream.destroy();
+  }
+}
 
 /** A pool of connections for several replicas on one database, and its dialect. */
 export function postgresDialect(url: string): { dialect: PostgresDialect; pool: pg.Pool } {
@@ -18,14 +54,22 @@ export function postgresDialect(url: string): { dialect: PostgresDialect; pool: 
     connectionTimeoutMillis: connectLimitMs,
     statement_timeout: statementLimitMs,
     query_timeout: statementLimitMs,
-    idle_in_transaction_session_timeout: statementLimitMs,
+    idle_in_transaction_session_timeout: idleLimitMs,
     keepAlive: true,
     application_name: "mayfly",
     types,
+    Client: Connection,
   });
   // An idle connection may be cut by the server at any time; the next query opens another.
   pool.on("error", () => {});
   return { dialect: new PostgresDialect({ pool }), pool };
+}
+
+/** The server's time, ms since the epoch; null when it does not say. */
+export async function serverNow<T>(db: Kysely<T>): Promise<number | null> {
+  const { rows } = await sql<{ now: number }>`
+    select (extract(epoch from clock_timestamp()) * 1000)::bigint as now`.execute(db);
+  return rows[0]?.now ?? null;
 }
 
 /**

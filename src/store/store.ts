@@ -3,7 +3,7 @@ import { Kysely, sql, type Dialect, type Transaction } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 import type { Engine } from "./engine.ts";
 import { migrate } from "./migrate.ts";
-import { listen, postgresDialect } from "./postgres.ts";
+import { listen, postgresDialect, serverNow } from "./postgres.ts";
 import type { Tables } from "./schema.ts";
 import { sqliteDialect } from "./sqlite.ts";
 import { Deltas, flushDeltas } from "./tallies.ts";
@@ -58,6 +58,8 @@ export class Store {
   readonly db: Database;
   readonly engine: Engine;
   readonly #now: () => number;
+  /** How far the server's clock is ahead of ours. */
+  #aheadMs = 0;
   readonly #events = new EventEmitter();
   readonly #queue: Unit[] = [];
   #draining: Promise<void> | undefined;
@@ -96,6 +98,21 @@ export class Store {
         hint: "Check the address under `store:` and that the server accepts connections.",
       });
     }
+  }
+
+  /** The time that everything is written under: the server's, once aligned; ours without one. */
+  readonly now = (): number => this.#now() + this.#aheadMs;
+
+  /**
+   * Takes over the server's time, so that replicas whose hosts disagree agree. Changes as little as
+   * the answer, which was made at some moment between question and answer, allows.
+   */
+  async alignClock(): Promise<void> {
+    if (this.engine !== "postgres") return;
+    const asked = this.#now();
+    const there = await serverNow(this.db);
+    if (there === null) return;
+    this.#aheadMs = Math.min(Math.max(this.#aheadMs, there - this.#now()), there - asked);
   }
 
   /**
@@ -187,7 +204,7 @@ export class Store {
     const topics = new Set<string>();
     await this.db.transaction().execute(async (db) => {
       const deltas = new Deltas();
-      const now = this.#now();
+      const now = this.now();
       for (const unit of units) {
         const own = { deltas: new Deltas(), topics: new Set<string>() };
         const wake = (topic: string): unknown => own.topics.add(topic);
