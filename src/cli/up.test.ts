@@ -239,6 +239,20 @@ suite("the server", () => {
     assert.match(stderr, /^mayfly\.yaml:3:1: x: unknown key/m);
   });
 
+  it("says which provider cannot be opened, and what to do", async () => {
+    const here = join(folder, "closed");
+    await mkdir(here);
+    const lab = '{ exec: { command: [sh, -c, "echo no key here >&2; exit 3"] } }';
+    await writeFile(join(here, "mayfly.yaml"), `providers: { lab: ${lab} }\n`);
+    const args = ["up", "--listen", ":0", "--state", join(here, "state")];
+    const { code, stderr } = await mayfly(args, { folder: here });
+    assert.equal(code, exit.unreachable);
+    const [line = "", hint = ""] = stderr.split("\n").filter((each) => !each.startsWith("{"));
+    assert.equal(line, "mayfly: provider lab cannot be opened: sh ended with status 3: no key here");
+    assert.match(hint, /→ `mayfly doctor` tests/);
+    assert.doesNotMatch(stderr, /bug in Mayfly/);
+  });
+
   it("finds a job again that it left running when it was killed", async () => {
     const state = join(folder, "killed");
     const start = () =>

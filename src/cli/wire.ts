@@ -1,7 +1,8 @@
 import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
-import { MayflyError } from "../domain/errors.ts";
+import { MayflyError, ProviderError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
 import { systemClock } from "../fleet/clock.ts";
 import { GuestTokens } from "../fleet/desk-tokens.ts";
@@ -22,6 +23,7 @@ import { Store } from "../store/store.ts";
 import { Metrics } from "../web/metrics.ts";
 import { serve } from "../web/server.ts";
 import { chance, newSecret } from "./chance.ts";
+import { placeName } from "./place.ts";
 
 export interface Wired {
   readonly fleet: Fleet;
@@ -71,7 +73,9 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       log,
     });
     for (const provider of providers.values()) opened.push(() => provider.close());
-    const { clock, now } = { clock: systemClock, now: systemClock.now };
+    await store.alignClock();
+    const { now } = store;
+    const clock = { ...systemClock, now };
     const metrics = new Metrics({ now, version });
     const native = nativeParts(config, store, now);
     const served = { url: "" };
@@ -85,7 +89,9 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       providers,
       pools: config.pools,
       installation,
-      replica: `${process.pid}-${randomWord(chance)}`,
+      replica: `${hostname().slice(0, 40)}-${process.pid}-${randomWord(chance)}`,
+      place: config.postgres === null ? undefined : placeName(config.stateFolder),
+      timing: { leaseMs: config.leaseSeconds * 1000 },
       claimToken: (runner) => tokens.claim(runner),
       publicUrl: () => config.url ?? served.url,
       desks: (intake, pools) =>
@@ -147,9 +153,16 @@ async function openProviders(
     const known = providerKinds[kind];
     // The configuration was checked against the same registry.
     if (known === undefined) throw new MayflyError("invalid", `there is no provider ${kind}`);
-    open.set(name, await known.open(options, context));
+    open.set(name, await known.open(options, context).catch((error) => cannotOpen(name, error)));
   }
   return open;
+}
+
+function cannotOpen(name: string, error: unknown): never {
+  if (!(error instanceof ProviderError)) throw error;
+  throw new MayflyError("unavailable", `provider ${name} cannot be opened: ${error.message}`, {
+    hint: "`mayfly doctor` tests what it needs, and says how to mend it.",
+  });
 }
 
 const prepareMs = 15 * 60_000;

@@ -194,7 +194,15 @@ describe("the exec provider", { timeout: 60_000 }, () => {
     await assert.rejects(nonsense, { kind: "unreachable", message: /capabilities/ });
     await assert.rejects(speaking("process.exit(1)"), { kind: "unreachable", message: /status 1/ });
     const missing = open(execOptions.parse({ command: ["/nonexistent"] }), context());
-    await assert.rejects(missing, { kind: "unreachable", message: /ENOENT/ });
+    const why = "/nonexistent cannot be run: there is no such program";
+    await assert.rejects(missing, { kind: "unreachable", message: why });
+  });
+
+  it("says what a program that cannot begin said last", async () => {
+    const script = 'echo starting >&2; echo "no key here" >&2; exit 3';
+    const options = execOptions.parse({ command: ["sh", "-c", script] });
+    const message = "sh ended with status 3: no key here";
+    await assert.rejects(open(options, context()), { kind: "unreachable", message });
   });
 
   it("gives the program its variables and secrets, and nothing else of ours", async () => {

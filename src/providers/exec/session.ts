@@ -8,6 +8,8 @@ import { lineBytesMax, replySchema } from "./protocol.ts";
 const pendingMax = 256;
 /** How long the program may take to end by itself once its input has ended. */
 const endMs = 5_000;
+/** How long what it wrote last may come after its end, or its end after that of its input. */
+const lastWordsMs = 500;
 
 export interface SessionOptions {
   readonly command: readonly string[];
@@ -30,6 +32,8 @@ export class Session {
   readonly #pending = new Map<number, Pending>();
   #next = 1;
   #over: string | null = null;
+  /** What it wrote last on stderr while it has answered nothing: most likely why. */
+  #firstWords: string | null = "";
 
   constructor(options: SessionOptions) {
     this.#options = options;
@@ -42,9 +46,24 @@ export class Session {
       stdio: ["pipe", "pipe", "pipe"],
     });
     const { stdin, stdout, stderr } = this.#child;
-    this.#child.on("error", (error) => this.#finish(`cannot be run: ${error.message}`));
-    this.#child.on("exit", (code, name) => this.#finish(`ended with ${name ?? `status ${code}`}`));
-    stdin?.on("error", () => this.#finish("closed its input"));
+    this.#child.on("error", (error: NodeJS.ErrnoException) => {
+      const isMissing = error.code === "ENOENT";
+      this.#finish(
+        isMissing ? "cannot be run: there is no such program" : `cannot be run: ${error.message}`,
+      );
+    });
+    this.#child.on("exit", (code, name) => {
+      const finish = (): void => {
+        const why = this.#firstWords ? `: ${this.#firstWords}` : "";
+        this.#finish(`ended with ${name ?? `status ${code}`}${why}`);
+      };
+      this.#child.once("close", finish);
+      // Children of its own may hold its stderr open.
+      setTimeout(finish, lastWordsMs).unref();
+    });
+    stdin?.on("error", () => {
+      setTimeout(() => this.#finish("closed its input"), 2 * lastWordsMs).unref();
+    });
     readLines(
       stdout!,
       lineBytesMax,
@@ -56,7 +75,10 @@ export class Session {
     readLines(
       stderr!,
       64 * 1024,
-      (line) => options.onLog(clip(line, 1_000)),
+      (line) => {
+        if (this.#firstWords !== null && line.trim() !== "") this.#firstWords = clip(line, 300);
+        options.onLog(clip(line, 1_000));
+      },
       () => {},
     );
   }
@@ -100,7 +122,9 @@ export class Session {
 
   /** Ends the program: its input ends, and it is killed only if it does not end by itself. */
   async close(): Promise<void> {
-    if (this.#child.pid === undefined || this.#over !== null) return;
+    const { pid, exitCode, signalCode } = this.#child;
+    if (pid === undefined || exitCode !== null || signalCode !== null) return;
+    if (this.#over !== null) return;
     const ended = once(this.#child, "exit");
     this.#child.stdin?.end();
     const kill = setTimeout(() => this.#child.kill("SIGKILL"), endMs);
@@ -121,6 +145,7 @@ export class Session {
       return this.#options.onLog(`not JSON: ${quote(line)}`);
     }
     if (!reply.success) return this.#options.onLog(`not an answer: ${quote(line)}`);
+    this.#firstWords = null;
     const { id, result, error } = reply.data;
     // One that nobody waits for any more is no fault: it was given up.
     const pending = this.#pending.get(id);
@@ -132,8 +157,9 @@ export class Session {
     if (this.#over !== null) return;
     this.#over = `${this.#options.command[0]} ${why}`;
     this.#child.kill("SIGKILL");
+    const effect = this.#firstWords === null ? "; it may have done its work" : "";
     for (const { reject } of this.#pending.values()) {
-      reject(new ProviderError("unreachable", `${this.#over}; it may have done its work`));
+      reject(new ProviderError("unreachable", `${this.#over}${effect}`));
     }
     this.#pending.clear();
     this.#options.onOver(this.#over);

@@ -7,6 +7,7 @@ import type { Check, ProviderContext } from "../provider.ts";
 import { Podman, podmanMend } from "./engine.ts";
 import { baseImage, canMakeImage, hasImage, imageMend } from "./image.ts";
 import type { PodmanOptions } from "./options.ts";
+import { refuseMounts } from "./mounts.ts";
 import { findPowers, tryContainer, type Powers } from "./powers.ts";
 
 /** What the provider needs on this host, found by trying; nothing is changed but its own folder. */
@@ -39,6 +40,7 @@ export async function checkPodman(
     store(found),
     disk(found),
     await image(podman, options, signal),
+    ...(await mounts(options, context)),
     await socket(found, context),
     await network(podman, options, found, signal),
   ];
@@ -108,6 +110,21 @@ async function image(podman: Podman, options: PodmanOptions, signal: AbortSignal
   const ok = await canMakeImage();
   const detail = ok ? `${wanted} will be made at the first start` : "mmdebstrap is not installed";
   return { name, ok, detail, mend: ok ? null : imageMend };
+}
+
+/** Nothing to say when none are configured: few are. */
+async function mounts(options: PodmanOptions, context: ProviderContext): Promise<Check[]> {
+  const name = "mounts";
+  const mend = "make it there, or take it out of `mounts` in the configuration";
+  try {
+    await refuseMounts(options.mounts, context);
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    return [{ name, ok: false, detail: error.message.replace(/^mounts: /, ""), mend }];
+  }
+  if (options.mounts.length === 0) return [];
+  const lent = options.mounts.map(({ from, to }) => (from === to ? from : `${from} at ${to}`));
+  return [{ name, ok: true, detail: `${lent.join(", ")}: lent read-only`, mend: null }];
 }
 
 /** A machine's root is a stranger to the guests' socket: its modes have to let it in. */

@@ -214,6 +214,17 @@ describe("a machine of podman", { timeout, skip }, () => {
     }
   });
 
+  it("is checked for mounts that are not there", async () => {
+    const mounts = async (from: string) => {
+      const parsed = podmanOptions.parse({ mounts: [{ from, to: "/opt/tools" }] });
+      const checks = await checkPodman(parsed, world.context(), never);
+      return checks.find(({ name }) => name === "mounts");
+    };
+    assert.equal((await mounts("/usr"))?.ok, true);
+    const missing = await mounts("/nonexistent");
+    assert.deepEqual([missing?.ok, missing?.detail], [false, "/nonexistent is not there"]);
+  });
+
   it("is lent the operator's mounts, read-only", async () => {
     const lent = await mkdtemp(join(tmpdir(), "mayfly-lent-"));
     await writeFile(join(lent, "tool"), "#!/bin/sh\necho lent\n", { mode: 0o755 });
