@@ -248,7 +248,10 @@ suite("the server", () => {
     const { code, stderr } = await mayfly(args, { folder: here });
     assert.equal(code, exit.unreachable);
     const [line = "", hint = ""] = stderr.split("\n").filter((each) => !each.startsWith("{"));
-    assert.equal(line, "mayfly: provider lab cannot be opened: sh ended with status 3: no key here");
+    assert.equal(
+      line,
+      "mayfly: provider lab cannot be opened: sh ended with status 3: no key here",
+    );
     assert.match(hint, /→ `mayfly doctor` tests/);
     assert.doesNotMatch(stderr, /bug in Mayfly/);
   });
