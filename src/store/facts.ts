@@ -1,4 +1,5 @@
 import type { Fact, FactKind, SubjectKind } from "../domain/fact.ts";
+import { insertRows } from "./insert.ts";
 import type { FactRow } from "./schema.ts";
 import type { Database, Tx } from "./store.ts";
 
@@ -11,24 +12,19 @@ export interface NewFact {
 
 /** A reason is a sentence, not a log: what is longer is cut. */
 const reasonMax = 1000;
-const rowsAtOnce = 1000;
+
+const columns = ["at", "subject_kind", "subject", "kind", "reason"] as const;
 
 /** Appends to the history. */
 export async function addFacts(tx: Tx, facts: readonly NewFact[]): Promise<void> {
-  for (let from = 0; from < facts.length; from += rowsAtOnce) {
-    await tx.db
-      .insertInto("facts")
-      .values(
-        facts.slice(from, from + rowsAtOnce).map((fact) => ({
-          at: tx.now,
-          subject_kind: fact.subjectKind,
-          subject: fact.subject,
-          kind: fact.kind,
-          reason: fact.reason.slice(0, reasonMax),
-        })),
-      )
-      .execute();
-  }
+  const rows = facts.map((fact) => ({
+    at: tx.now,
+    subject_kind: fact.subjectKind,
+    subject: fact.subject,
+    kind: fact.kind,
+    reason: fact.reason.slice(0, reasonMax),
+  }));
+  await insertRows(tx, "facts", columns, rows);
 }
 
 /** The history of one subject, oldest first; at most `limit` of its newest facts. */

@@ -3,6 +3,7 @@ import { jobId } from "../domain/job.ts";
 import { advanceJob } from "../domain/lifecycle.ts";
 import type { Size } from "../domain/size.ts";
 import { addFacts, type NewFact } from "./facts.ts";
+import { insertRows } from "./insert.ts";
 import { toJob } from "./rows.ts";
 import { endRunner, startRunner } from "./runners.ts";
 import type { JobsTable } from "./schema.ts";
@@ -21,8 +22,33 @@ export interface PlacedSighting {
   readonly refused: boolean;
 }
 
-/** Rows in one statement: both engines bound the number of parameters. */
+/** Sightings merged at once: bounds what is held of them. */
 const rowsAtOnce = 500;
+
+const columns = [
+  "id",
+  "forge",
+  "external_id",
+  "attempt",
+  "name",
+  "repository",
+  "labels",
+  "label_class",
+  "trust",
+  "pool",
+  "size",
+  "state",
+  "outcome",
+  "reason",
+  "runner",
+  "url",
+  "work",
+  "queued_at",
+  "seen_at",
+  "started_at",
+  "ended_at",
+  "exit_code",
+] as const satisfies readonly (keyof JobsTable)[];
 
 /**
  * Merges what forges show into the jobs: forward only, doubled and late sightings change nothing.
@@ -75,12 +101,14 @@ async function insertJobs(
     rows.push(toRow(job, first.size));
   }
   if (rows.length === 0) return [];
-  const taken = await tx.db
-    .insertInto("jobs")
-    .values(rows)
-    .onConflict((conflict) => conflict.column("id").doNothing())
-    .returning("id")
-    .execute();
+  const unlessKnown = "on conflict (id) do nothing returning id";
+  const taken = await insertRows<"jobs", keyof JobsTable, { id: string }>(
+    tx,
+    "jobs",
+    columns,
+    rows,
+    unlessKnown,
+  );
   const jobs = taken.flatMap(({ id }) => fresh.get(id) ?? []);
   for (const job of jobs) {
     if (job.pool !== null) tx.deltas.add(job.pool, job.labelClass, jobTally(job.state), 1);

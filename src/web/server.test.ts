@@ -236,6 +236,27 @@ test("bodies held in memory are bounded over all requests together", async () =>
   assert.equal(status, 202, "what was held is given back");
 });
 
+test("an event is taken by every spelling of its path, and only posted", async () => {
+  const web = await start();
+  const send = (path: string, method = "POST"): Promise<string> =>
+    talk(
+      web.url,
+      `${method} ${path} HTTP/1.1\r\nHost: x\r\nX-Signature: good\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}`,
+    ).closed;
+  const path = "/v1/forges/acme/events";
+  for (const spelling of [path, `${path}?again=1`, "/v1/forges/%61cme/events", `http://x${path}`]) {
+    const [head, body] = (await send(spelling)).split("\r\n\r\n");
+    assert.match(head ?? "", /^HTTP\/1\.1 202 [^]*content-type: application\/json/i, spelling);
+    assert.equal((JSON.parse(body ?? "") as { note: string }).note, "a push is nothing to us");
+  }
+  for (const other of ["/v1/forges/acme/events/", "/v1/forges/acme/other", "/v1/forges//events"]) {
+    assert.match(await send(other), /^HTTP\/1\.1 401/, other);
+  }
+  assert.match(await send("/v1/forges/nobody/events"), /^HTTP\/1\.1 404/);
+  assert.match(await send(path, "PUT"), /^HTTP\/1\.1 401/);
+  assert.match(await send(path, "GET"), /^HTTP\/1\.1 401/);
+});
+
 test("malformed requests are answered and hurt nobody", async () => {
   const web = await start();
   const closing = "Connection: close\r\n\r\n";

@@ -1,10 +1,10 @@
 import { getRequestListener } from "@hono/node-server";
-import type { Hono } from "hono";
-import { createServer, type Server } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { MayflyError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
 import { Access, tokenLengthMin } from "./access.ts";
+import { answerEvent } from "./api/forge-events.ts";
 import { createApp, createGuestApp } from "./app.ts";
 import { BodyBudget } from "./body.ts";
 import { Checks } from "./checks.ts";
@@ -12,7 +12,7 @@ import { listenSocket, listenTcp, parseListen, type TcpAddress } from "./listen.
 import type { Metrics } from "./metrics.ts";
 import { EventStreams } from "./sse.ts";
 import { Trends } from "./trends.ts";
-import { defaultLimits, type Env, type Limits, type Web } from "./web.ts";
+import { defaultLimits, type Limits, type Web } from "./web.ts";
 
 export interface ServeOptions {
   readonly fleet: Fleet;
@@ -68,11 +68,14 @@ export async function serve(options: ServeOptions): Promise<Served> {
     await Promise.all(servers.map((server) => closeServer(server, limits.closeMs)));
   };
   try {
-    const tcp = boundedServer(createApp(web), limits);
+    const routes = getRequestListener(createApp(web).fetch);
+    const tcp = boundedServer((incoming, outgoing) => {
+      if (!answerEvent(web, incoming, outgoing)) void routes(incoming, outgoing);
+    }, limits);
     const port = await listenTcp(tcp, address);
     servers.push(tcp);
     if (options.guestSocket !== null) {
-      const guests = boundedServer(createGuestApp(web), limits);
+      const guests = boundedServer(getRequestListener(createGuestApp(web).fetch), limits);
       await listenSocket(guests, options.guestSocket);
       servers.push(guests);
     }
@@ -101,8 +104,10 @@ function requireToken({ host, isLoopback }: TcpAddress, token: string | null): v
 }
 
 /** Everything a slow or greedy client could hold on to has an end. */
-function boundedServer(app: Hono<Env>, limits: Limits): Server {
-  const answer = getRequestListener(app.fetch);
+function boundedServer(
+  answer: (incoming: IncomingMessage, outgoing: ServerResponse) => unknown,
+  limits: Limits,
+): Server {
   const server = createServer(
     {
       headersTimeout: limits.headersMs,

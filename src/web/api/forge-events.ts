@@ -1,17 +1,19 @@
+import { getRequestListener } from "@hono/node-server";
 import { z } from "@hono/zod-openapi";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Received } from "../../fleet/api.ts";
 import { readBody } from "../body.ts";
+import { problemResponse, toProblem } from "../errors.ts";
 import { ReceivedSchema } from "../schemas.ts";
 import type { Web } from "../web.ts";
 import { addRaw, answer, newApi, refusals, type Api } from "./routes.ts";
 
 /**
  * Where forges send their events. Each is authenticated by its own signature over the raw bytes, so
- * it comes before everything that asks who is there, and costs as little as possible: the bytes are
- * taken from Node's own request.
+ * it comes before everything that asks who is there.
  */
 export function forgeEventRoutes(web: Web): Api {
   const api = newApi();
-  const { limits, bodies, fleet } = web;
   addRaw(
     api,
     {
@@ -31,25 +33,50 @@ export function forgeEventRoutes(web: Web): Api {
       },
     },
     async (c) => {
-      const body = await readBody(c.env.incoming, {
-        maxBytes: limits.eventBytesMax,
-        deadlineMs: limits.bodyMs,
-        budget: bodies,
-      });
-      const headers = plainHeaders(c.env.incoming.headers);
-      const received = await fleet.intake.receive(c.req.param("forge") ?? "", { headers, body });
+      const received = await receive(web, c.req.param("forge") ?? "", c.env.incoming);
       return c.json({ ...received, jobs: [...received.jobs] }, 202);
     },
   );
   return api;
 }
 
-/** Node gives names in lower case, and joins all that may be given twice but a few. */
-function plainHeaders(headers: NodeJS.Dict<string | string[]>): Record<string, string | undefined> {
-  return Object.fromEntries(
-    Object.entries(headers).map(([name, value]) => [
-      name,
-      Array.isArray(value) ? value.join(", ") : value,
-    ]),
+/** The path as forges write it; a rarer spelling of it takes the framework's way. */
+const usualPath = /^\/v1\/forges\/([a-z0-9-]+)\/events$/;
+
+/**
+ * Answers an event before the framework is entered, which would take as long as storing it. False:
+ * this is none, and is left to the routes.
+ */
+export function answerEvent(
+  web: Web,
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+): boolean {
+  const forge = incoming.method === "POST" ? usualPath.exec(incoming.url ?? "")?.[1] : undefined;
+  if (forge === undefined) return false;
+  receive(web, forge, incoming).then(
+    (received) => {
+      const body = JSON.stringify(received);
+      const length = Buffer.byteLength(body);
+      const headers = { "content-type": "application/json", "content-length": length };
+      outgoing.writeHead(202, headers).end(body);
+    },
+    (error: unknown) => {
+      // The framework's way also takes in the rest of a body that we did not want.
+      const refuse = getRequestListener(() => problemResponse(toProblem(error, web.log)));
+      void refuse(incoming, outgoing);
+    },
   );
+  return true;
+}
+
+async function receive(web: Web, forge: string, incoming: IncomingMessage): Promise<Received> {
+  const body = await readBody(incoming, {
+    maxBytes: web.limits.eventBytesMax,
+    deadlineMs: web.limits.bodyMs,
+    budget: web.bodies,
+  });
+  // Node gives names in lower case and joins what is given twice, all but cookies that are set.
+  const headers = incoming.headers as Readonly<Record<string, string | undefined>>;
+  return web.fleet.intake.receive(forge, { headers, body });
 }
