@@ -1,5 +1,4 @@
 import { mkdirSync } from "node:fs";
-import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
@@ -23,7 +22,6 @@ import { Store } from "../store/store.ts";
 import { Metrics } from "../web/metrics.ts";
 import { serve } from "../web/server.ts";
 import { chance, newSecret } from "./chance.ts";
-import { placeName } from "./place.ts";
 
 export interface Wired {
   readonly fleet: Fleet;
@@ -73,9 +71,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       log,
     });
     for (const provider of providers.values()) opened.push(() => provider.close());
-    await store.alignClock();
-    const { now } = store;
-    const clock = { ...systemClock, now };
+    const { clock, now } = { clock: systemClock, now: systemClock.now };
     const metrics = new Metrics({ now, version });
     const native = nativeParts(config, store, now);
     const served = { url: "" };
@@ -89,9 +85,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       providers,
       pools: config.pools,
       installation,
-      replica: `${hostname().slice(0, 40)}-${process.pid}-${randomWord(chance)}`,
-      place: config.postgres === null ? undefined : placeName(config.stateFolder),
-      timing: { leaseMs: config.leaseSeconds * 1000 },
+      replica: `${process.pid}-${randomWord(chance)}`,
       claimToken: (runner) => tokens.claim(runner),
       publicUrl: () => config.url ?? served.url,
       desks: (intake, pools) =>
