@@ -19,6 +19,8 @@ export interface Config {
   readonly stateFolder: string;
   /** Null: the embedded store in the state folder. */
   readonly postgres: Secret | null;
+  /** How long a replica keeps what it works on without being heard of. */
+  readonly leaseSeconds: number;
   /** Null: the one in the state folder, made on first start. */
   readonly token: Secret | null;
   readonly forges: readonly Part[];

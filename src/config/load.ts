@@ -72,6 +72,7 @@ export async function parseConfig(
     stateFolder:
       settings.state === undefined ? surroundings.stateFolder : resolve(folder, settings.state),
     postgres: settings.store?.postgres ?? null,
+    leaseSeconds: Math.max(leaseSecondsMin, settings.store?.lease ?? 15),
     token: settings.token ?? null,
     forges: parts.forges,
     providers: parts.providers,
@@ -79,6 +80,9 @@ export async function parseConfig(
     warnings: [...warnings, ...parts.warnings],
   };
 }
+
+/** Less would make every pause of a process a change of hands. */
+const leaseSecondsMin = 2;
 
 function refuse(called: string, document: PlainDocument, faults: readonly Fault[]): void {
   const problems = [...document.problems, ...faults.map((fault) => document.place(fault))];

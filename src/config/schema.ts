@@ -39,7 +39,13 @@ export function configSchema(kinds: Kinds, base: Size) {
       url: key(url, "Where others, and machines elsewhere, reach this Mayfly. Default: `listen`."),
       state: key(text, "The folder that holds everything. Default: see “Where things are”."),
       store: key(
-        z.strictObject({ postgres: key(secret, "A PostgreSQL URL, for several replicas.") }),
+        z.strictObject({
+          postgres: key(secret, "A PostgreSQL URL, for several replicas."),
+          lease: key(
+            duration("15s"),
+            "After how long a replica that is not heard of is replaced, 2s or more. Default: 15s.",
+          ),
+        }),
         "Where jobs and machines are recorded. Default: embedded, in the state folder.",
       ),
       token: key(secret, "What a client shows to change anything. Default: made on first start."),

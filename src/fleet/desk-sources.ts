@@ -33,7 +33,13 @@ export class SourceDesk {
     const { source } = job.work;
     if (source.kind === "none") throw new MayflyError("not_found", "the job has no source");
     const sha256 = source.kind === "tree" ? source.sha256 : await this.#fetchOnce(job, source);
-    return this.#sources.open(sha256);
+    try {
+      return await this.#sources.open(sha256);
+    } catch (error) {
+      if (!(error instanceof MayflyError) || error.code !== "not_found") throw error;
+      const why = "replicas must share their folder `sources` (docs/replicas.md)";
+      throw new MayflyError("not_found", `this manager has no tree ${sha256}; ${why}`);
+    }
   }
 
   /** Once, whoever asks and however often: a guest whose patience ends asks again. */
