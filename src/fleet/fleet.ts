@@ -177,7 +177,8 @@ class RunningFleet implements Fleet {
     if (!this.#started) return { ok: false, detail: "starting or stopping" };
     try {
       await this.store.db.selectFrom("settings").select("key").limit(1).execute();
-      return { ok: true, detail: "ready" };
+      const { trouble } = this.store;
+      return { ok: trouble === null, detail: trouble ?? "ready" };
     } catch (error) {
       return { ok: false, detail: `the store does not answer: ${String(error)}` };
     }

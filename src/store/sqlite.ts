@@ -37,7 +37,7 @@ class NodeSqlite implements SqliteDatabase {
   prepare(text: string): SqliteStatement {
     const known = this.#statements.get(text);
     if (known !== undefined) return known;
-    const statement = new NodeStatement(this.#db.prepare(text));
+    const statement = this.#compile(text);
     this.#statements.set(text, statement);
     if (this.#statements.size > statementsKept) {
       const oldest = this.#statements.keys().next();
@@ -51,26 +51,35 @@ class NodeSqlite implements SqliteDatabase {
     this.#db.close();
     this.#release();
   }
+
+  #compile(text: string): SqliteStatement {
+    // A full disk makes SQLite undo a whole transaction by itself; then there is nothing to undo.
+    const isNeeded = text === "rollback" ? (): boolean => this.#db.isTransaction : undefined;
+    return inOurWords(() => new NodeStatement(this.#db.prepare(text), isNeeded));
+  }
 }
 
 class NodeStatement implements SqliteStatement {
   readonly reader: boolean;
   readonly #statement: StatementSync;
+  readonly #isNeeded: () => boolean;
 
-  constructor(statement: StatementSync) {
+  constructor(statement: StatementSync, isNeeded: () => boolean = () => true) {
     this.#statement = statement;
+    this.#isNeeded = isNeeded;
     this.reader = statement.columns().length > 0;
   }
 
   all(parameters: readonly unknown[]): unknown[] {
-    return this.#statement.all(...(parameters as SQLInputValue[]));
+    return inOurWords(() => this.#statement.all(...(parameters as SQLInputValue[])));
   }
 
   run(parameters: readonly unknown[]): {
     changes: number | bigint;
     lastInsertRowid: number | bigint;
   } {
-    return this.#statement.run(...(parameters as SQLInputValue[]));
+    if (!this.#isNeeded()) return { changes: 0, lastInsertRowid: 0 };
+    return inOurWords(() => this.#statement.run(...(parameters as SQLInputValue[])));
   }
 
   iterate(parameters: readonly unknown[]): IterableIterator<unknown> {
@@ -83,6 +92,30 @@ export function embeddedDialect(db: DatabaseSync, release: () => void): SqliteDi
   return new EmbeddedDialect({ database: new NodeSqlite(db, release) });
 }
 
+/** SQLite's primary result codes for what is no fault of a query: https://sqlite.org/rescode.html */
+const troubles: Readonly<Record<number, readonly [what: string, hint: string]>> = {
+  5: ["another program keeps it locked", "Find it with `fuser mayfly.db`, and end it."],
+  8: ["it cannot be written to", "Check that the folder is where it was, writable and ours."],
+  10: ["the disk failed", "Check the disk of the state folder, and that it is not full."],
+  11: ["it is damaged", "Stop Mayfly and restore the state folder from a backup."],
+  13: ["the disk is full", "Make room on the disk of the state folder; it goes on by itself then."],
+  14: ["it cannot be opened", "Check that the folder is there, and how many files may be open."],
+  26: ["it is no database of ours", "Stop Mayfly and restore the state folder from a backup."],
+};
+
+/** Turns the trouble of a disk into `unavailable`; what else a query throws is our own mistake. */
+function inOurWords<T>(query: () => T): T {
+  try {
+    return query();
+  } catch (error) {
+    const code = (error as { errcode?: unknown } | null)?.errcode;
+    const [what, hint] = (typeof code === "number" ? troubles[code & 0xff] : undefined) ?? [];
+    if (what === undefined || hint === undefined) throw error;
+    const detail = error instanceof Error ? error.message : String(error);
+    throw new MayflyError("unavailable", `the store cannot be used: ${what} (${detail})`, { hint });
+  }
+}
+
 /**
  * Opens the embedded store in `folder` (made when missing, for this user only), or in memory when
  * null. Every commit is on disk before it returns (write-ahead log, full sync). Throws `conflict`
@@ -93,11 +126,11 @@ export function sqliteDialect(folder: string | null): SqliteDialect {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const release = holdFolder(folder);
   try {
-    const db = new DatabaseSync(join(folder, "mayfly.db"));
+    // Patient from the first statement on: a backup or `doctor` may be reading just now.
+    const db = new DatabaseSync(join(folder, "mayfly.db"), { timeout: 5000 });
     db.exec(`
       pragma journal_mode = wal;
       pragma synchronous = full;
-      pragma busy_timeout = 5000;
       pragma cache_size = -16000;
       pragma wal_autocheckpoint = 4000;
       pragma journal_size_limit = 67108864;

@@ -64,6 +64,7 @@ export class Store {
   readonly #queue: Unit[] = [];
   #draining: Promise<void> | undefined;
   #ear: { close: () => Promise<void> } | undefined;
+  #trouble: string | null = null;
 
   private constructor(db: Database, engine: Engine, now: () => number) {
     this.db = db;
@@ -131,6 +132,11 @@ export class Store {
     });
   }
 
+  /** Why the last units could not be written, though nothing was wrong with them: a full disk. */
+  get trouble(): string | null {
+    return this.#trouble;
+  }
+
   /** Hears of every committed change by its topic. Returns how to stop. */
   onWake(listener: (topic: string) => void): () => void {
     this.#events.on("wake", listener);
@@ -189,6 +195,7 @@ export class Store {
       this.#settle(await this.#transact(units));
     } catch (error) {
       // Nothing of the group is on disk; those already refused one by one stay refused.
+      this.#trouble = troubleIn(error) ?? this.#trouble;
       for (const unit of units) unit.reject(error);
     }
   }
@@ -202,6 +209,7 @@ export class Store {
   async #transact(units: readonly Unit[]): Promise<Committed> {
     const done: Committed["done"] = [];
     const topics = new Set<string>();
+    let trouble: string | null = null;
     await this.db.transaction().execute(async (db) => {
       const deltas = new Deltas();
       const now = this.now();
@@ -219,19 +227,40 @@ export class Store {
           for (const topic of own.topics) topics.add(topic);
         } catch (error) {
           if (alone) throw error;
-          await sql`rollback to savepoint unit`.execute(db);
+          trouble = troubleIn(error) ?? trouble;
+          // A full disk may have undone the whole transaction: then the group has failed as one.
+          const undone = sql`rollback to savepoint unit`.execute(db);
+          await undone.catch(() => {
+            throw error;
+          });
           unit.reject(error);
         }
       }
+      // A commit that changes nothing proves nothing.
+      if (this.#trouble !== null) await tryToWrite(db, now);
       await flushDeltas(db, deltas, now);
       if (this.engine === "postgres") await notify(db, topics);
     });
+    this.#trouble = trouble;
     return { done, topics };
   }
 
   #tell(topic: string): void {
     this.#events.emit("wake", topic);
   }
+}
+
+function troubleIn(error: unknown): string | null {
+  return error instanceof MayflyError && error.code === "unavailable" ? error.message : null;
+}
+
+async function tryToWrite(db: Transaction<Tables>, now: number): Promise<void> {
+  const tried = { key: "last-trouble", value: String(now) };
+  await db
+    .insertInto("settings")
+    .values(tried)
+    .onConflict((conflict) => conflict.column("key").doUpdateSet(tried))
+    .execute();
 }
 
 /** PostgreSQL's `deadlock_detected` and `serialization_failure`. */

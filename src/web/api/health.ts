@@ -3,7 +3,7 @@ import { MayflyError } from "../../domain/errors.ts";
 import { facts, type Web } from "../web.ts";
 import { answer, newApi, refusals, type Api } from "./routes.ts";
 
-const Status = z.object({ status: z.enum(["ok", "starting"]), detail: z.string().optional() });
+const Status = z.object({ status: z.enum(["ok", "unready"]), detail: z.string().optional() });
 
 const aliveRoute = createRoute({
   method: "get",
@@ -40,7 +40,7 @@ export function healthRoutes(web: Web): Api {
     const more = web.access.mayRead(facts(c)) ? { detail } : {};
     return ok
       ? c.json({ status: "ok" as const, ...more }, 200)
-      : c.json({ status: "starting" as const, ...more }, 503);
+      : c.json({ status: "unready" as const, ...more }, 503);
   });
 
   api.openapi(metricsRoute, async (c) => {
