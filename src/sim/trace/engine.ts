@@ -148,12 +148,12 @@ class Simulation {
 
   #start(lane: Lane, machine: SimMachine, job: number, of: PoolClass): void {
     const { slots, jobsPerMachine } = lane.policy.machine;
-    lane.state.takeJob(job, of);
-    this.#changeWaiting(-1);
     machine.running++;
     this.#running++;
     const isFull = machine.running >= slots || machine.done + machine.running >= jobsPerMachine;
-    this.#move(lane, machine, isFull ? "full" : "partly");
+    this.#spend(machine);
+    lane.state.startJob(job, of, machine, isFull ? "full" : "partly");
+    this.#changeWaiting(-1);
     this.#waitMs[job] = this.#now - this.#trace.queuedAt[job]!;
     this.#lastStartAt = this.#now;
     this.#rounds = 0;
@@ -230,8 +230,12 @@ class Simulation {
   }
 
   #move(lane: Lane, machine: SimMachine, to: Phase): void {
-    if (machine.phase !== "gone") this.#ledger.spend(machine.phase, machine.since, this.#now);
+    this.#spend(machine);
     lane.state.moveMachine(machine, to);
+  }
+
+  #spend({ phase, since }: SimMachine): void {
+    if (phase !== "gone") this.#ledger.spend(phase, since, this.#now);
   }
 
   #changeWaiting(by: number): void {

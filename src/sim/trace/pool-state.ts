@@ -149,14 +149,7 @@ export class PoolState implements PolicyView {
 
   /** From one phase into another; the counts follow. */
   moveMachine(machine: SimMachine, to: Phase): void {
-    machine.phase = to;
-    machine.since = this.now;
-    if (to === "gone") {
-      machine.inPool.list?.delete(machine.inPool);
-      machine.inClass.list?.delete(machine.inClass);
-    } else {
-      this.#put(machine, to);
-    }
+    this.#move(machine, to);
     if (machine.of !== null) this.#recount(machine.of);
   }
 
@@ -167,11 +160,14 @@ export class PoolState implements PolicyView {
     this.#recount(of);
   }
 
-  takeJob(job: number, of: PoolClass): void {
+  /** A machine takes a waiting job: one change of the counts, as it is one in the store. */
+  startJob(job: number, of: PoolClass, machine: SimMachine, to: Phase): void {
     of.waitingJobs.delete(job);
     this.waitingJobs.delete(job);
     this.ever.started++;
+    this.#move(machine, to);
     this.#recount(of);
+    if (machine.of !== null && machine.of !== of) this.#recount(machine.of);
   }
 
   /** The longest waiting job that a machine may take; -1: none. */
@@ -201,6 +197,14 @@ export class PoolState implements PolicyView {
     if (labelClass === undefined) return this.#phases;
     if (labelClass === null) return this.#own;
     return this.classes.get(labelClass)?.phases ?? null;
+  }
+
+  #move(machine: SimMachine, to: Phase): void {
+    machine.phase = to;
+    machine.since = this.now;
+    if (to !== "gone") return this.#put(machine, to);
+    machine.inPool.list?.delete(machine.inPool);
+    machine.inClass.list?.delete(machine.inClass);
   }
 
   #put(machine: SimMachine, phase: Live): void {
