@@ -256,6 +256,18 @@ suite("the server", () => {
     assert.doesNotMatch(stderr, /bug in Mayfly/);
   });
 
+  it("tells of a pool whose machines are larger than any there can be", async () => {
+    const here = join(folder, "large");
+    await mkdir(here);
+    const pools = "{ big: { provider: host, size: 512cpu1gb } }";
+    await writeFile(join(here, "mayfly.yaml"), `pools: ${pools}\n`);
+    const args = ["up", "--listen", ":0", "--state", join(here, "state")];
+    const running = new Running(args, { folder: here });
+    await running.printed("stderr", /no job will run in this pool: 512 cpu asked, \d+ at most/);
+    running.child.kill("SIGTERM");
+    assert.equal((await running.ended).code, 0);
+  });
+
   it("finds a job again that it left running when it was killed", async () => {
     const state = join(folder, "killed");
     const start = () =>

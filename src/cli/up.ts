@@ -1,6 +1,7 @@
 import type { Config } from "../config/config.ts";
 import { secretsWithin } from "../config/secrets.ts";
 import { parseListen } from "../config/text.ts";
+import { excess } from "../domain/capacity.ts";
 import { MayflyError } from "../domain/errors.ts";
 import { quote } from "../domain/words.ts";
 import { descriptorWriter, openLog } from "../web/log.ts";
@@ -28,16 +29,21 @@ export async function run(flags: UpFlags): Promise<number> {
   for (const warning of config.warnings) note(`${paint("yellow", "note")}  ${warning}`);
   const token = config.token?.reveal() ?? localToken(config.stateFolder);
   const status = new StatusLine(process.stderr);
+  const log = logOf(config, token, flags, status);
   try {
     const wired = await wire({
       config,
       token,
-      log: logOf(config, token, flags, status),
+      log,
       version: version(),
       progress: (line) => note(paint("dim", line)),
       signal: stop,
     });
     await announce(config, wired.url, flags);
+    for (const { name, size, maximum } of wired.fleet.pools) {
+      const beyond = maximum === null ? null : excess(size, maximum);
+      if (beyond !== null) log.warn({ pool: name }, `no job will run in this pool: ${beyond}`);
+    }
     if (example !== null && !stop.aborted) {
       const client = new Client({ server: wired.url }, { MAYFLY_TOKEN: token });
       void runExample(client, example, config.stateFolder, status);

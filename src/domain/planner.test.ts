@@ -119,7 +119,7 @@ describe("claims", () => {
         count: 3,
         reason:
           "5 jobs waiting, 1 booting, 1 idle; 4 of at most 10 machines alive " +
-          "(1 booting, 1 idle, 2 busy, 0 being removed)",
+          "(1 booting, 1 idle, 2 busy)",
       },
     ]);
   });
@@ -132,9 +132,7 @@ describe("claims", () => {
       labelClass: null,
       count: 5,
       until: null,
-      reason:
-        "5 jobs waiting: 6 of at most 10 machines alive " +
-        "(0 booting, 0 idle, 4 busy, 2 being removed)",
+      reason: "5 jobs waiting: 6 of at most 10 machines alive " + "(4 busy, 2 being removed)",
     });
   });
 

@@ -245,8 +245,11 @@ function longestFirst(a: ClassCount, b: ClassCount): number {
 
 function aliveText(pool: Pool, { booting, idle, busy, ending }: PoolTotal): string {
   const alive = booting + idle + busy + ending;
-  const states = `${booting} booting, ${idle} idle, ${busy} busy, ${ending} being removed`;
-  return `${alive} of at most ${pool.max} machines alive (${states})`;
+  const states = Object.entries({ booting, idle, busy, "being removed": ending })
+    .filter(([, count]) => count > 0)
+    .map(([state, count]) => `${count} ${state}`);
+  const which = states.length === 0 ? "" : ` (${states.join(", ")})`;
+  return `${alive} of at most ${counted(pool.max, "machine")} alive${which}`;
 }
 
 function sum(numbers: readonly number[]): number {

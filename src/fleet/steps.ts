@@ -32,6 +32,12 @@ export interface StepParts {
   readonly log: Log;
 }
 
+/** A container's id is known by its beginning; a path that ends in the name says nothing more. */
+function handleText({ name, handle }: Machine): string {
+  if (handle.endsWith(name)) return "it";
+  return handle.slice(0, /^[0-9a-f]{64}$/.test(handle) ? 12 : 64);
+}
+
 /**
  * The steps of a runner's life that reach outside: each may be repeated, and each failure leaves
  * the runner with a decided next step. What decides something is written under the pool's lease.
@@ -60,9 +66,7 @@ export class RunnerSteps {
       return this.#mintFailed(runner, lease, error);
     }
     const tookMs = clock.now() - startedAt;
-    // Of a container's long id the beginning is enough, as podman itself shows and takes it.
-    const handle = machine.handle.slice(0, /^[0-9a-f]{64}$/.test(machine.handle) ? 12 : 64);
-    const reason = `${calls.provider.name} made ${handle} in ${tookMs} ms`;
+    const reason = `${calls.provider.name} made ${handleText(machine)} in ${tookMs} ms`;
     const isWanted = await store.write(async (tx) => {
       // Its next time is known already; a round of its own to find it would cost every machine one.
       const dueAt = tx.now + this.#pool.bootDeadlineSeconds * 1000;

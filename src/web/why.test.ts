@@ -53,8 +53,8 @@ test("a waiting job: no pool, a pool that is gone, or one about to act", async (
 
 test("a waiting job: held by the plan, in the plan's own words", async () => {
   const job = await fleet.put({ externalId: `${++count}`, labels: own() });
-  const hold = (labels: string[] | null, until: number | null): void => {
-    const reason = "3 jobs waiting: 10 of at most 10 machines alive";
+  const full = "3 jobs waiting: 10 of at most 10 machines alive";
+  const hold = (labels: string[] | null, until: number | null, reason = full): void => {
     const key = labels === null ? null : labelClass(labels);
     fleet.plans.set("small", {
       at: clock.at,
@@ -66,8 +66,11 @@ test("a waiting job: held by the plan, in the plan's own words", async () => {
     await told(job.id),
     /no room for it: 10 of at most 10 machines alive\. .*larger `max`/,
   );
-  hold(job.labels.slice(), clock.at + 90_000);
-  assert.match(await told(job.id), /Next try in 1 min/);
+  hold(job.labels.slice(), clock.at + 90_000, "3 jobs waiting: box refused (invalid): no image");
+  assert.match(
+    await told(job.id),
+    /^Pool small tries again in 1 min: box refused \(invalid\): no image\. .*doctor/,
+  );
   hold(["others"], null);
   assert.match(await told(job.id), /^It is next/, "the hold of another class is not its own");
 });

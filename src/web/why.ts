@@ -139,11 +139,16 @@ function heldBack(fleet: Fleet, job: StoredJob, poolName: string, now: number): 
       advice: null,
     };
   }
-  const until =
-    hold.until === null || hold.until <= now ? "" : ` Next try ${relative(hold.until, now)}.`;
-  const isFull = pool.max > 0 && hold.until === null;
+  if (hold.until !== null) {
+    const again = hold.until <= now ? "now" : relative(hold.until, now);
+    return {
+      summary: `Pool ${pool.name} tries again ${again}: ${bareReason(hold.reason)}.`,
+      advice: "`mayfly doctor` tests what the provider needs and says how to mend it.",
+    };
+  }
+  const isFull = pool.max > 0;
   return {
-    summary: `Pool ${pool.name} has no room for it: ${bareReason(hold.reason)}.${until}`,
+    summary: `Pool ${pool.name} has no room for it: ${bareReason(hold.reason)}.`,
     advice: isFull
       ? `It starts when a machine is free; a larger \`max\` of the pool allows more at once.`
       : null,

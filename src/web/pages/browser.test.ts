@@ -357,7 +357,7 @@ async function seed(web: WebUnderTest): Promise<StoredJob> {
         kind: "hold",
         labelClass: null,
         count: 1,
-        until: clock.at + 60_000,
+        until: null,
         reason: "1 job waiting: 6 of at most 6 machines alive",
       },
     ],

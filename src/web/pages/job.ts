@@ -44,7 +44,7 @@ export async function jobPage(
   ]);
   const content = html`<div class="lead" data-part="lead">
       <p class="trail"><a href="/jobs">Jobs</a></p>
-      <h1>${isolated(job.name)}</h1>
+      <h1 class="${job.name.length > 60 ? "long" : ""}">${isolated(job.name)}</h1>
       <p class="under">
         ${jobBadge(job)}
         <span>${isolated(withoutPassword(job.repository) || "no repository")}</span>

@@ -53,7 +53,10 @@ export async function machinesPage(web: Web, isAll: boolean, before: string | nu
     },
     {
       name: "Job",
-      cell: ({ job }) => (job === null ? html`<span class="soft">—</span>` : jobLink(job, job)),
+      cell: ({ job }) =>
+        job === null
+          ? html`<span class="soft">—</span>`
+          : html`<span class="whole">${jobLink(job, job)}</span>`,
     },
     { name: "Age", kind: "number", cell: (machine) => age(machine, now) },
     { name: "Price", kind: "number", cell: ({ price }) => perHour(price) },
@@ -117,7 +120,7 @@ export async function machinePage(web: Web, name: string): Promise<Page> {
         >${machine.state === "gone" ? "" : " so far"}`,
     ],
     machine.tries === 0 ? null : ["Failed calls", html`${machine.tries}`],
-    machine.dueAt === null ? null : ["Looked at", when(machine.dueAt, now)],
+    machine.dueAt === null ? null : ["Next look", when(machine.dueAt, now)],
   ];
   const content = html`<div class="lead" data-part="lead">
       <p class="trail"><a href="/machines">Machines</a></p>

@@ -1,4 +1,5 @@
 import { html } from "hono/html";
+import { excess } from "../../domain/capacity.ts";
 import { counted } from "../../domain/words.ts";
 import { poolViews } from "../api/fleet.ts";
 import type { PoolView } from "../views.ts";
@@ -52,6 +53,7 @@ function poolCard(pool: PoolView, now: number): Html {
             >`
       }
     </p>
+    ${tooLarge(pool)}
     <dl class="facts wide">
       <div>
         <dt>Machine</dt>
@@ -80,6 +82,15 @@ function poolCard(pool: PoolView, now: number): Html {
     </dl>
     ${planOf(pool, now)}
   </section>`;
+}
+
+/** What no job will ever get: said here, since nothing fails before a job comes. */
+function tooLarge({ size, maximum }: PoolView): Html | "" {
+  const beyond = maximum === null ? null : excess(size, maximum);
+  if (beyond === null) return "";
+  return html`<p class="warning">
+    Its machines are larger than any there can be (${beyond}): no job will run in it.
+  </p>`;
 }
 
 function states({ busy, idle, booting, ending }: PoolView["counts"]): string {
