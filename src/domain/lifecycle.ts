@@ -25,9 +25,9 @@ const longestWarmSeconds = 24 * 3600;
 /**
  * The next step in a runner's life: `claimed`, `asked`, `up`, `started`, `ended`, `gone`. Every
  * state that waits has a deadline and a decided end. `pool` is null when it is no longer configured:
- * then only a job that runs is waited for.
+ * then only a job that runs is waited for. `newsMs`: how late we may learn that it came up.
  */
-export function nextStep(runner: Runner, pool: Pool | null, now: number): Step {
+export function nextStep(runner: Runner, pool: Pool | null, now: number, newsMs = 0): Step {
   const { claimedAt, askedAt, upAt, startedAt } = runner;
   if (runner.state === "gone") return { do: "wait", until: null };
   if (runner.state === "ended") return { do: "remove" };
@@ -49,7 +49,7 @@ export function nextStep(runner: Runner, pool: Pool | null, now: number): Step {
     }
     case "asked": {
       const reason = `it did not come up within ${bootSeconds} s`;
-      return waitOrEnd(askedAt ?? claimedAt, bootSeconds, now, { reason });
+      return waitOrEnd(askedAt ?? claimedAt, bootSeconds + newsMs / 1000, now, { reason });
     }
     case "up": {
       const bound = keepsIdle(pool) ? longestWarmSeconds : longestIdleSeconds;

@@ -1,4 +1,4 @@
-import type { Price } from "./money.ts";
+import { cost, type Price } from "./money.ts";
 import type { Size } from "./size.ts";
 
 /**
@@ -30,6 +30,8 @@ export interface Runner {
   readonly reason: string;
   readonly job: string | null;
   readonly claimedAt: number;
+  /** Since when its machine may exist and cost, asked for or not; null: it surely does not. */
+  readonly bornAt: number | null;
   readonly askedAt: number | null;
   readonly upAt: number | null;
   readonly startedAt: number | null;
@@ -46,4 +48,9 @@ export interface Runner {
 /** True when `to` lies ahead of `from`; states only move forward. */
 export function isForward(from: RunnerState, to: RunnerState): boolean {
   return runnerStates.indexOf(to) > runnerStates.indexOf(from);
+}
+
+/** What its machine has cost until `until` (ms), in micro-dollars: from the moment it may exist. */
+export function costOf({ price, bornAt }: Pick<Runner, "price" | "bornAt">, until: number): number {
+  return bornAt === null ? 0 : cost(price, bornAt, until);
 }

@@ -74,6 +74,7 @@ export function sampleRunner(changes: Partial<Runner> = {}): Runner {
     reason: "a test",
     job: null,
     claimedAt: 1000,
+    bornAt: 1000,
     askedAt: null,
     upAt: null,
     startedAt: null,

@@ -212,6 +212,7 @@ class RunningFleet implements Fleet {
       minter: new Minter(claimToken, publicUrl),
       log,
       newName: (name) => runnerName(installation, name, chance),
+      newsMs: this.#timing.pollMs + this.#timing.lagMs,
       isConfigured: this.pools.includes(pool),
     });
     this.#reconcilers.set(pool.name, reconciler);

@@ -25,6 +25,8 @@ const storeAgainMs = 1000;
 
 export interface ReconcilerParts extends StepParts {
   readonly newName: (pool: string) => string;
+  /** How late a forge's list may tell that a runner came up, ms. */
+  readonly newsMs: number;
   /** False: only its runners are left, to be brought to their end. */
   readonly isConfigured: boolean;
 }
@@ -115,6 +117,7 @@ export class Reconciler {
     if (claims.length === 0) return;
     const some = claims.slice(0, inFlightMax);
     const names = await store.write((tx) => recordClaims(tx, lease, some, this.pool.max));
+    this.#steps.claimed(names);
     log.info(
       { pool: this.pool.name, runners: names, reason: some[0]?.reason },
       `claimed ${names.length}`,
@@ -162,7 +165,12 @@ export class Reconciler {
     const waits: { runner: Runner; until: number }[] = [];
     for (const runner of due) {
       if (this.#inFlight.has(runner.name) || this.#inFlight.size >= inFlightMax) continue;
-      const step = nextStep(runner, this.#parts.isConfigured ? this.pool : null, clock.now());
+      const step = nextStep(
+        runner,
+        this.#parts.isConfigured ? this.pool : null,
+        clock.now(),
+        this.#parts.newsMs,
+      );
       if (step.do === "wait") {
         if (step.until !== null) waits.push({ runner, until: step.until });
       } else if (step.do === "create") {

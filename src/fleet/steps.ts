@@ -10,7 +10,7 @@ import { backOff, endBackOff } from "../store/back-offs.ts";
 import { endJobOf } from "../store/jobs.ts";
 import { addFacts } from "../store/facts.ts";
 import { checkLease } from "../store/leases.ts";
-import { moveRunner, postponeRunner, readRunner } from "../store/runners.ts";
+import { moveRunner, postponeRunner, readRunner, setBirth } from "../store/runners.ts";
 import type { Store, Tx } from "../store/store.ts";
 import { asProviderError, backOffMs, type Calls } from "./calls.ts";
 import { within, type Clock } from "./clock.ts";
@@ -45,24 +45,34 @@ function handleText({ name, handle }: Machine): string {
 export class RunnerSteps {
   readonly #pool: Pool;
   readonly #parts: StepParts;
+  /** Claimed by this process and not asked for yet: their machines surely do not exist. */
+  readonly #unasked = new Set<string>();
 
   constructor(pool: Pool, parts: StepParts) {
     this.#pool = pool;
     this.#parts = parts;
   }
 
+  /** Just recorded under our lease. */
+  claimed(names: readonly string[]): void {
+    for (const name of names) this.#unasked.add(name);
+  }
+
   /** Asks for the machine. The same name again gives the same one. */
   async create(runner: Runner, lease: HeldLease, signal: AbortSignal): Promise<void> {
     const { store, calls, clock, log } = this.#parts;
     const startedAt = clock.now();
+    const isFirst = this.#unasked.has(runner.name);
     let machine: Machine;
     try {
       const program = await this.#mint(runner, lease, signal);
+      if (runner.bornAt === null) await this.#expectBirth(runner, lease);
+      this.#unasked.delete(runner.name);
       machine = await this.#make(runner, program, lease, signal);
     } catch (error) {
       // Stopping is nobody's failure, nor is a lease that ran out: whoever is next repeats the call.
       if (signal.aborted) return;
-      if (error instanceof ProviderError) return this.#createFailed(runner, lease, error);
+      if (error instanceof ProviderError) return this.#createFailed(runner, lease, error, isFirst);
       return this.#mintFailed(runner, lease, error);
     }
     const tookMs = clock.now() - startedAt;
@@ -114,7 +124,12 @@ export class RunnerSteps {
     return this.#parts.calls.create(spec, program, lease, signal);
   }
 
-  async #createFailed(runner: Runner, lease: HeldLease, error: ProviderError): Promise<void> {
+  async #createFailed(
+    runner: Runner,
+    lease: HeldLease,
+    error: ProviderError,
+    isFirst: boolean,
+  ): Promise<void> {
     const { store, calls, log } = this.#parts;
     const provider = calls.provider.name;
     const reason = `${provider} refused (${error.kind}): ${error.message}`;
@@ -127,11 +142,12 @@ export class RunnerSteps {
         reason,
         (failures) => tx.now + backOffMs(error.kind, failures, error.retryAfterMs),
       );
-      if (error.kind === "unreachable" || error.kind === "throttled") {
-        // It may exist: the same name again, until the boot deadline decides.
+      if (error.kind === "unreachable" || error.kind === "throttled" || !isFirst) {
+        // It may exist, and run a job: the same name again, until the boot deadline decides.
         await this.#retryLater(tx, runner, reason);
       } else {
-        await moveRunner(tx, runner.name, "ended", { reason });
+        // Refused at the first request, there never was a machine.
+        await moveRunner(tx, runner.name, "ended", { reason, isUnborn: true });
       }
     });
     log.warn({ runner: runner.name, pool: this.#pool.name, failure: error.kind }, reason);
@@ -147,8 +163,17 @@ export class RunnerSteps {
       const subject = `pool/${this.#pool.name}`;
       await backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times));
       await this.#retryLater(tx, runner, reason);
+      if (this.#unasked.has(runner.name)) await setBirth(tx, runner.name, null);
     });
     log.warn({ runner: runner.name, pool: this.#pool.name }, reason);
+  }
+
+  /** Its machine is asked for now, after a time in which the provider was not asked at all. */
+  #expectBirth({ name }: Runner, lease: HeldLease): Promise<void> {
+    return this.#parts.store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await setBirth(tx, name, tx.now);
+    });
   }
 
   /** Deregister first; a forge that calls it busy keeps it alive. */
@@ -174,6 +199,7 @@ export class RunnerSteps {
         return;
       }
     }
+    this.#unasked.delete(runner.name);
     await store.write(async (tx) => {
       await checkLease(tx, lease);
       await moveRunner(tx, runner.name, "ended", { reason });

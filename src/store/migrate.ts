@@ -4,6 +4,7 @@ import type { Engine } from "./engine.ts";
 import { MayflyError } from "../domain/errors.ts";
 import * as core from "./migrations/001-core.ts";
 import * as cancellations from "./migrations/002-cancellations.ts";
+import * as births from "./migrations/003-births.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
@@ -11,6 +12,7 @@ type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 export const migrations: Readonly<Record<string, Step>> = {
   "001-core": core,
   "002-cancellations": cancellations,
+  "003-births": births,
 };
 
 /**

@@ -50,6 +50,7 @@ export function toRunner(row: RunnerRow): Runner {
     reason: row.reason,
     job: row.job,
     claimedAt: row.claimed_at,
+    bornAt: row.born_at,
     askedAt: row.asked_at,
     upAt: row.up_at,
     startedAt: row.started_at,

@@ -1,5 +1,4 @@
-import { isForward, type Runner, type RunnerState } from "../domain/runner.ts";
-import { cost } from "../domain/money.ts";
+import { costOf, isForward, type Runner, type RunnerState } from "../domain/runner.ts";
 import { addFacts } from "./facts.ts";
 import { checkLease, type Lease } from "./leases.ts";
 import { toRunner } from "./rows.ts";
@@ -69,6 +68,8 @@ export interface Move {
   readonly job?: string;
   /** When the reconciler shall look next; now, when absent. */
   readonly dueAt?: number;
+  /** The provider never made its machine, for certain: it costs nothing. */
+  readonly isUnborn?: boolean;
 }
 
 const stamps: Record<RunnerState, keyof RunnersTable> = {
@@ -100,10 +101,9 @@ export async function moveRunner(
     [stamps[to]]: tx.now,
   };
   if (move.job !== undefined) changes.job = move.job;
+  if (move.isUnborn === true) changes.born_at = null;
   if (to === "gone") {
-    // The machine was born somewhere between the claim and the provider's answer.
-    const born = before.askedAt !== null || before.upAt !== null;
-    changes.cost_micro_usd = born ? cost(before.price, before.claimedAt, tx.now) : 0;
+    changes.cost_micro_usd = costOf(before, tx.now);
   }
   await tx.db.updateTable("runners").set(changes).where("name", "=", name).execute();
   tx.deltas.move(before.pool, before.labelClass, runnerTally(before.state), runnerTally(to));
@@ -145,6 +145,16 @@ export async function postponeRunner(
   ]);
 }
 
+/** Notes from when on its machine may exist; null: it surely does not. */
+export async function setBirth(tx: Tx, name: string, bornAt: number | null): Promise<void> {
+  await tx.db
+    .updateTable("runners")
+    .set({ born_at: bornAt })
+    .where("name", "=", name)
+    .where("state", "=", "claimed")
+    .execute();
+}
+
 /** The runner as this transaction sees it, locked against the other replicas. */
 export async function readRunner(tx: Tx, name: string): Promise<Runner | null> {
   let query = tx.db.selectFrom("runners").selectAll().where("name", "=", name);
@@ -168,6 +178,8 @@ function claimRow(claim: Claim, now: number): RunnersTable {
     job: null,
     redeemed: null,
     claimed_at: now,
+    // Its machine is asked for at once; a manager that dies in between may have asked.
+    born_at: now,
     asked_at: null,
     up_at: null,
     started_at: null,

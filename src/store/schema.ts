@@ -71,6 +71,7 @@ export interface RunnersTable {
   /** Digest of the nonce under which the guest redeemed its claim; null: not yet. */
   redeemed: string | null;
   claimed_at: number;
+  born_at: number | null;
   asked_at: number | null;
   up_at: number | null;
   started_at: number | null;

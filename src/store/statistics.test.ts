@@ -160,9 +160,9 @@ onBothEngines("statistics", (under) => {
     assert.deepEqual(
       lives.map(({ bornAt, goneAt }) => [bornAt, goneAt]),
       [
-        [null, null],
-        [start + 1000, start + 1000],
-        [null, null],
+        [start, null],
+        [start, start + 1000],
+        [start, null],
       ],
     );
     assert.deepEqual(await machineLives(store.db, start + 1, start + 9000, null, 10), []);

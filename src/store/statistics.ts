@@ -206,7 +206,7 @@ export async function machineLives(
 ): Promise<MachineLife[]> {
   let query = db
     .selectFrom("runners")
-    .select(["name", "price", "claimed_at", "asked_at", "up_at", "gone_at", "cost_micro_usd"])
+    .select(["name", "price", "claimed_at", "born_at", "gone_at", "cost_micro_usd"])
     .where("claimed_at", ">=", after?.claimedAt ?? from)
     .where("claimed_at", "<", to);
   if (after !== null) {
@@ -219,7 +219,7 @@ export async function machineLives(
     name: row.name,
     price: JSON.parse(row.price) as Price,
     claimedAt: row.claimed_at,
-    bornAt: row.asked_at ?? row.up_at,
+    bornAt: row.born_at,
     goneAt: row.gone_at,
     costMicroUsd: row.cost_micro_usd,
   }));

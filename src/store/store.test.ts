@@ -207,12 +207,12 @@ onBothEngines("the store", (under) => {
       const lease = await takeLease(tx, "pool/small", "me", 60_000);
       assert.ok(lease);
       await recordClaims(tx, lease, [sampleClaim("a", { price }), sampleClaim("b", { price })], 9);
-      await moveRunner(tx, "a", "asked", { reason: "r" });
+      await moveRunner(tx, "b", "ended", { reason: "refused", isUnborn: true });
     });
     clock.advance(90_000);
     await store.write(async (tx) => {
       await moveRunner(tx, "a", "gone", { reason: "r" });
-      await moveRunner(tx, "b", "gone", { reason: "never made" });
+      await moveRunner(tx, "b", "gone", { reason: "refused" });
     });
     assert.equal((await findRunner(store.db, "a"))?.costMicroUsd, 90_000);
     assert.equal((await findRunner(store.db, "b"))?.costMicroUsd, 0);

@@ -1,10 +1,9 @@
 import type { z } from "@hono/zod-openapi";
 import type { Fact } from "../domain/fact.ts";
 import type { NativeSource } from "../domain/job.ts";
-import { cost } from "../domain/money.ts";
 import type { PlanAction } from "../domain/planner.ts";
 import type { Pool } from "../domain/pool.ts";
-import type { Runner } from "../domain/runner.ts";
+import { costOf, type Runner } from "../domain/runner.ts";
 import { warmAt } from "../domain/schedule.ts";
 import type { ProviderHealth } from "../fleet/api.ts";
 import type { Check } from "../providers/provider.ts";
@@ -109,11 +108,9 @@ export function machineView(runner: Runner, now: number): MachineView {
   };
 }
 
-/** By the rule that makes it final: from its claim on, once it was asked for. */
+/** By the rule that makes it final. */
 export function costSoFar(runner: Runner, now: number): number {
-  if (runner.state === "gone") return runner.costMicroUsd;
-  const isBorn = runner.askedAt !== null || runner.upAt !== null;
-  return isBorn ? cost(runner.price, runner.claimedAt, now) : 0;
+  return runner.state === "gone" ? runner.costMicroUsd : costOf(runner, now);
 }
 
 export interface Plan {
