@@ -145,6 +145,7 @@ const blank: Runner = {
   job: null,
   claimedAt: 0,
   askedAt: null,
+  bornAt: null,
   upAt: null,
   startedAt: null,
   endedAt: null,
