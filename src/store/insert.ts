@@ -15,7 +15,7 @@ const rowsMax: Readonly<Record<Engine, number>> = { sqlite: 64, postgres: 500 };
  * returns is the result.
  */
 export async function insertRows<T extends keyof Tables, C extends Column<T>, R = never>(
-  tx: Tx,
+  { db, engine }: Pick<Tx, "db" | "engine">,
   table: T,
   columns: readonly C[],
   rows: readonly Row<T, C>[],
@@ -23,11 +23,11 @@ export async function insertRows<T extends keyof Tables, C extends Column<T>, R 
 ): Promise<readonly R[]> {
   const returned: R[] = [];
   for (let from = 0; from < rows.length;) {
-    const count = portion(tx.engine, rows.length - from);
+    const count = portion(engine, rows.length - from);
     const values = rows.slice(from, from + count).flatMap((row) => columns.map((it) => row[it]));
-    const places = placeholders(tx.engine, count, columns.length);
+    const places = placeholders(engine, count, columns.length);
     const text = `insert into ${table} (${columns.join(", ")}) values ${places} ${rest}`;
-    const result = await tx.db.executeQuery<R>(CompiledQuery.raw(text, values));
+    const result = await db.executeQuery<R>(CompiledQuery.raw(text, values));
     returned.push(...result.rows);
     from += count;
   }

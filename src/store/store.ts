@@ -238,7 +238,7 @@ export class Store {
       }
       // A commit that changes nothing proves nothing.
       if (this.#trouble !== null) await tryToWrite(db, now);
-      await flushDeltas(db, deltas, now);
+      await flushDeltas({ db, engine: this.engine }, deltas, now);
       if (this.engine === "postgres") await notify(db, topics);
     });
     this.#trouble = trouble;

@@ -1,6 +1,7 @@
 import { sql, type Kysely } from "kysely";
 import type { JobState } from "../domain/job.ts";
 import type { RunnerState } from "../domain/runner.ts";
+import { insertRows } from "./insert.ts";
 import type { Tables } from "./schema.ts";
 import type { Tx } from "./store.ts";
 
@@ -59,49 +60,53 @@ export class Deltas {
  * Writes the changes, in a fixed order so that replicas cannot deadlock. A pool's total comes
  * first and so serialises the writers of that pool.
  */
-export async function flushDeltas(db: Kysely<Tables>, deltas: Deltas, now: number): Promise<void> {
+export async function flushDeltas(
+  tx: Pick<Tx, "db" | "engine">,
+  deltas: Deltas,
+  now: number,
+): Promise<void> {
   const changed = [...deltas.byClass.values()].filter(({ delta }) =>
     tallies.some((tally) => delta[tally] !== 0),
   );
   if (changed.length === 0) return;
   changed.sort((a, b) => compare(a.pool, b.pool) || compare(a.labelClass, b.labelClass));
 
-  const totals = new Map<string, Delta>();
+  const totals = new Map<string, Delta & { pool: string }>();
   for (const { pool, delta } of changed) {
-    const total = totals.get(pool) ?? none();
+    const total = totals.get(pool) ?? { pool, ...none() };
     for (const tally of tallies) total[tally] += delta[tally];
     totals.set(pool, total);
   }
-  for (const [pool, delta] of totals) {
-    await db
-      .insertInto("totals")
-      .values({ pool, ...delta })
-      .onConflict((conflict) => conflict.column("pool").doUpdateSet(sums("totals")))
-      .execute();
-  }
+  await insertRows(tx, "totals", ["pool", ...tallies], [...totals.values()], addToTotals);
+  const rows = changed.map(({ pool, labelClass, delta }) => ({
+    pool,
+    label_class: labelClass,
+    ...delta,
+    since: now,
+  }));
+  await insertRows(tx, "tallies", ["pool", "label_class", ...tallies, "since"], rows, addToTallies);
   for (const { pool, labelClass, delta } of changed) {
-    await db
-      .insertInto("tallies")
-      .values({ pool, label_class: labelClass, ...delta, since: now })
-      .onConflict((conflict) =>
-        conflict.columns(["pool", "label_class"]).doUpdateSet({
-          ...sums("tallies"),
-          since: sql<number>`case when ${sign("tallies.gap")} = ${sign(
-            "tallies.gap + excluded.waiting - excluded.booting - excluded.idle",
-          )} then tallies.since else excluded.since end`,
-        }),
-      )
+    if (tallies.every((tally) => delta[tally] >= 0)) continue;
+    // Label classes may be unique to one run; keep no row for what is over.
+    await tx.db
+      .deleteFrom("tallies")
+      .where("pool", "=", pool)
+      .where("label_class", "=", labelClass)
+      .where(sql<boolean>`waiting = 0 and booting = 0 and idle = 0 and busy = 0 and ending = 0`)
       .execute();
-    if (tallies.some((tally) => delta[tally] < 0)) {
-      // Label classes may be unique to one run; keep no row for what is over.
-      await db
-        .deleteFrom("tallies")
-        .where("pool", "=", pool)
-        .where("label_class", "=", labelClass)
-        .where(sql<boolean>`waiting = 0 and booting = 0 and idle = 0 and busy = 0 and ending = 0`)
-        .execute();
-    }
   }
+}
+
+const addToTotals = `on conflict (pool) do update set ${sums("totals")}`;
+/** A gap keeps its age for as long as it keeps its sign. */
+const addToTallies = `on conflict (pool, label_class) do update set ${sums("tallies")},
+  since = case
+    when sign(tallies.gap)
+      = sign(tallies.gap + excluded.waiting - excluded.booting - excluded.idle)
+    then tallies.since else excluded.since end`;
+
+function sums(table: "tallies" | "totals"): string {
+  return tallies.map((tally) => `${tally} = ${table}.${tally} + excluded.${tally}`).join(", ");
 }
 
 /**
@@ -162,22 +167,6 @@ async function mendTotal(db: Kysely<Tables>, pool: string): Promise<void> {
     .values({ pool, ...total })
     .onConflict((conflict) => conflict.column("pool").doUpdateSet(total))
     .execute();
-}
-
-function sums(table: "tallies" | "totals"): Record<Tally, ReturnType<typeof sql<number>>> {
-  const sum = (tally: Tally) =>
-    sql<number>`${sql.ref(`${table}.${tally}`)} + ${sql.ref(`excluded.${tally}`)}`;
-  return {
-    waiting: sum("waiting"),
-    booting: sum("booting"),
-    idle: sum("idle"),
-    busy: sum("busy"),
-    ending: sum("ending"),
-  };
-}
-
-function sign(expression: string): ReturnType<typeof sql> {
-  return sql`sign(${sql.raw(expression)})`;
 }
 
 function none(): Delta {
