@@ -32,10 +32,14 @@ export class Manager {
 
   static async create(configuration: string, settings: ManagerSettings = {}): Promise<Manager> {
     const manager = new Manager(settings);
-    const port = await freePort();
-    manager.url = `http://127.0.0.1:${port}`;
-    writeFileSync(manager.#config, `listen: 127.0.0.1:${port}\n${configuration}`);
+    manager.url = `http://127.0.0.1:${await freePort()}`;
+    manager.configure(configuration);
     return manager;
+  }
+
+  /** What it reads at its next start. */
+  configure(configuration: string): void {
+    writeFileSync(this.#config, `listen: ${this.url.slice("http://".length)}\n${configuration}`);
   }
 
   get pid(): number {

@@ -188,6 +188,7 @@ export interface WebUnderTest {
   readonly fleet: StubFleet;
   readonly clock: HandClock;
   readonly logged: { fields: Record<string, unknown>; message: string }[];
+  drain(): void;
   close(): Promise<void>;
 }
 
@@ -231,6 +232,7 @@ export async function startWeb(
     fleet,
     clock,
     logged,
+    drain: () => served.drain(),
     close: async () => {
       await served.close();
       await clear();

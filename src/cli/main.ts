@@ -20,6 +20,17 @@ const noFolder = new MayflyError("not_found", "the current folder is no longer t
   hint: "Change to another one: cd",
 });
 
+/** What the system may lack at any moment, whatever we do: no bug of ours. */
+const lacks: Readonly<Record<string, readonly [what: string, hint: string]>> = {
+  ENOSPC: ["the disk is full", "Make room on it, then start again."],
+  EDQUOT: ["the quota of the disk is used up", "Make room on it, then start again."],
+  EROFS: ["the disk is read-only", "Mount it for writing: `dmesg` may say why it is not."],
+  EIO: ["the disk failed", "Look at it: `dmesg` may say more."],
+  EMFILE: ["too many files are open", "Allow this process more: `ulimit -n 4096`."],
+  ENFILE: ["too many files are open on this machine", "End what opens them."],
+  ENOMEM: ["there is no memory left", "End something, then start again."],
+};
+
 let status: number = exit.ok;
 const root = program(version, (ended) => (status = ended));
 root.exitOverride();
@@ -37,7 +48,9 @@ process.exit(status);
 
 function explain(thrown: unknown): number {
   const error =
-    (thrown as NodeJS.ErrnoException | undefined)?.syscall === "uv_cwd" ? noFolder : thrown;
+    (thrown as NodeJS.ErrnoException | undefined)?.syscall === "uv_cwd"
+      ? noFolder
+      : (troubleOfSystem(thrown) ?? thrown);
   if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.usage;
   const isJson = process.argv.includes("--json");
   if (process.argv.includes("--debug") || !(error instanceof MayflyError)) {
@@ -64,6 +77,14 @@ function explain(thrown: unknown): number {
   process.stderr.write(`${paint("red", "mayfly:")} ${place}${message}\n`);
   if (hint !== undefined) process.stderr.write(`${paint("dim", "      →")} ${hint}\n`);
   return exitOfError(error);
+}
+
+function troubleOfSystem(thrown: unknown): MayflyError | null {
+  const { code = "", path, message } = (thrown ?? {}) as Partial<NodeJS.ErrnoException>;
+  const [what, hint] = lacks[code] ?? [];
+  if (what === undefined || hint === undefined) return null;
+  const where = path === undefined ? {} : { where: path };
+  return new MayflyError("unavailable", `${what} (${message})`, { hint, ...where });
 }
 
 /** What was printed is with its reader before we go. */

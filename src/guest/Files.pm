@@ -5,11 +5,14 @@ use warnings;
 use Cwd ();
 use Errno qw(EINTR);
 use Fcntl qw(O_RDONLY O_NOFOLLOW O_NONBLOCK S_ISREG S_ISDIR S_ISLNK);
+use Clock;
 use Loop;
 use Process;
 use Wire;
 
 use constant {
+    REFUSED_MS => 30_000,            # the manager's disk may be full only for the moment
+    REPORT_MS  => 20_000,            # what a job's end needs in any case
     SOURCE_PATIENCE_MS => 600_000,   # the manager may have to fetch it first
     FILES_MAX          => 1_000,
     WALK_MAX           => 200_000,
@@ -89,12 +92,16 @@ sub send_artifacts {
     my ($line, $work, $folder, $output) = @_;
     my $budget = WALK_MAX;
     my %seen;
+    # For all of them together: a job's end must not wait for a disk that stays full.
+    my $refused_until = Clock::now_ms() + REFUSED_MS;
+    my $latest = Loop::deadline() - REPORT_MS;
+    $refused_until = $latest if $latest < $refused_until;
     for my $pattern (@{ $work->{artifact} || [] }) {
         my @paths = find_files($folder, $pattern, \$budget);
         $output->note("no file matches $pattern") if !@paths;
         for my $path (grep { !$seen{$_}++ } @paths) {
             if (keys %seen > FILES_MAX) { return $output->note('only the first ' . FILES_MAX . ' artifacts are taken') }
-            my $problem = send_file($line, $folder, $path);
+            my $problem = send_file($line, $folder, $path, $refused_until);
             $output->note("artifact $path is left behind: $problem") if $problem;
             return if $Loop::told_to_stop;
         }
@@ -104,10 +111,14 @@ sub send_artifacts {
 }
 
 sub send_file {
-    my ($line, $folder, $path) = @_;
+    my ($line, $folder, $path, $refused_until) = @_;
     my ($file, $size) = open_inside($folder, $path);
     return $size if !$file;
-    my $answer = Loop::call($line, method => 'PUT', path => 'artifact?path=' . Wire::escape($path), file => $file, size => $size);
+    my $answer = Loop::call(
+        $line,
+        method => 'PUT', path => 'artifact?path=' . Wire::escape($path), file => $file, size => $size,
+        refused_until => $refused_until,
+    );
     return 'the machine was told to stop' if !$answer;
     return $answer->{status} >= 200 && $answer->{status} < 300 ? undef : Wire::refusal($answer);
 }

@@ -36,8 +36,9 @@ sub new {
     return $self;
 }
 
-# Asks: method, path; type and body, or file and size; patience (ms); begin->() before the body of a
-# good answer (again with each try) and into->(bytes) for its pieces.
+# Asks: method, path; type and body, or file and size; patience (ms); refused_until: when (by our
+# clock) a refusal that asking again might change is taken for the answer after all; begin->() before
+# the body of a good answer (again with each try) and into->(bytes) for its pieces.
 sub ask {
     my ($self, %question) = @_;
     @$self{qw(question answer tries again_at)} = (\%question, undef, 0, 0);
@@ -289,7 +290,9 @@ sub finished {
     my $is_clean = !$self->{closes} && !$self->{until_close} && $self->{out} eq '' && !$self->{file};
     $self->{busy} = 0;
     $self->hang_up if !$is_clean;
-    return $self->ask_later("status $status", 0) if $status == 408 || $status == 429 || $status >= 500;
+    my $until = $self->{question}{refused_until};
+    my $is_final = defined $until && Clock::now_ms() >= $until;
+    return $self->ask_later("status $status", 0) if !$is_final && ($status == 408 || $status == 429 || $status >= 500);
     $self->{answer} = { status => $status, body => $body };
     return;
 }

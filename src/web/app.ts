@@ -24,7 +24,7 @@ export function createApp(web: Web): Hono<Env> {
 
   // These two prove themselves: by a signature, and by a claim or session of a machine.
   app.route("/", forgeEventRoutes(web));
-  app.route("/", guestRoutes(web.fleet.guests, web.log));
+  app.route("/", guestRoutes(web.fleet.guests, web.log, web.draining));
 
   app.use("*", securityHeaders, guard(web));
   for (const routes of [
@@ -65,7 +65,7 @@ export function createGuestApp(web: Web): Hono<Env> {
   app.notFound(() =>
     problemResponse(toProblem(new MayflyError("not_found", "there is no such path"), web.log)),
   );
-  app.route("/", guestRoutes(web.fleet.guests, web.log));
+  app.route("/", guestRoutes(web.fleet.guests, web.log, web.draining));
   return app;
 }
 

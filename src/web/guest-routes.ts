@@ -7,7 +7,7 @@ import { silentLog, type Log } from "../fleet/log.ts";
 import { batchBytesMax, encodePairs, parseFrames } from "../guest/wire.ts";
 import { BodyBudget, readBody } from "./body.ts";
 import { toProblem } from "./errors.ts";
-import type { Env } from "./web.ts";
+import { refuseWhenDraining, type Env } from "./web.ts";
 
 /** The longest a question is held; a guest asks again then. */
 const waitSecondsMax = 30;
@@ -16,8 +16,15 @@ const formBytesMax = 16 * 1024;
 const heldBytesMax = 64 * 1024 * 1024;
 const bodyDeadlineMs = 30_000;
 
-/** What guests ask under `/v1/guest/`, in the words of docs/guest.md. */
-export function guestRoutes(desk: GuestDesk, log: Log = silentLog): Hono<Env> {
+/**
+ * What guests ask under `/v1/guest/`, in the words of docs/guest.md. Once `draining` aborts, those
+ * who wait are told to come back: they find the next manager.
+ */
+export function guestRoutes(
+  desk: GuestDesk,
+  log: Log = silentLog,
+  draining: AbortSignal = new AbortController().signal,
+): Hono<Env> {
   const app = new Hono<Env>();
   const budget = new BodyBudget(heldBytesMax);
   app.onError((error) => refusal(error, log));
@@ -29,7 +36,9 @@ export function guestRoutes(desk: GuestDesk, log: Log = silentLog): Hono<Env> {
   });
 
   app.post("/v1/guest/work", async (c) => {
-    const work = await desk.work(token(c), waitMs(c), c.req.raw.signal);
+    const until = AbortSignal.any([c.req.raw.signal, draining]);
+    const work = await desk.work(token(c), waitMs(c), until);
+    if (work === null) refuseWhenDraining({ draining });
     if (work === null) return new Response(null, { status: 204 });
     return pairs({
       job: work.job,
@@ -54,9 +63,12 @@ export function guestRoutes(desk: GuestDesk, log: Log = silentLog): Hono<Env> {
     return ordered(await desk.append(session, parseFrames(body)));
   });
 
-  app.post("/v1/guest/orders", async (c) =>
-    ordered(await desk.orders(token(c), waitMs(c), c.req.raw.signal)),
-  );
+  app.post("/v1/guest/orders", async (c) => {
+    const until = AbortSignal.any([c.req.raw.signal, draining]);
+    const order = await desk.orders(token(c), waitMs(c), until);
+    if (order.cancel === null) refuseWhenDraining({ draining });
+    return ordered(order);
+  });
 
   app.put("/v1/guest/artifact", async (c) => {
     // Before any of it is written.

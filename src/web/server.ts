@@ -31,6 +31,8 @@ export interface ServeOptions {
 
 export interface Served {
   readonly url: string;
+  /** Ends streams and waits, and refuses what is new in words; the rest goes on until `close`. */
+  drain(): void;
   /** Stops taking, ends streams, lets what is under way end for a while, then closes all. */
   close(): Promise<void>;
 }
@@ -59,6 +61,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     checks: new Checks(now),
     trends: new Trends(fleet.store, now),
     metrics: options.metrics ?? null,
+    draining: closing.signal,
   };
   const stopCounting = await web.metrics?.follow(fleet.store, log, now);
   const servers: Server[] = [];
@@ -80,7 +83,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
       servers.push(guests);
     }
     const host = address.host.includes(":") ? `[${address.host}]` : address.host;
-    return { url: `http://${host}:${port}`, close };
+    return { url: `http://${host}:${port}`, drain: () => closing.abort(), close };
   } catch (error) {
     await close();
     throw error;

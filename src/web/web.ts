@@ -1,6 +1,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import { getCookie } from "hono/cookie";
+import { MayflyError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
 import type { Access, RequestFacts } from "./access.ts";
@@ -23,6 +24,16 @@ export interface Web {
   readonly checks: Checks;
   readonly trends: Trends;
   readonly metrics: Metrics | null;
+  /** Aborts when the server is about to stop: what waits is answered, and nothing new is taken. */
+  readonly draining: AbortSignal;
+}
+
+/** Throws `unavailable` once the server is about to stop. */
+export function refuseWhenDraining({ draining }: Pick<Web, "draining">): void {
+  if (!draining.aborted) return;
+  throw new MayflyError("unavailable", "this Mayfly is stopping", {
+    hint: "Send it again once it has been started; what it had taken is safe.",
+  });
 }
 
 /** A bound for everything that comes in or stays open. */

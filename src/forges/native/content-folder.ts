@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, mkdirSync, statSync, unlinkSync } from "node:fs";
-import { mkdir, open, opendir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, open, opendir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { once } from "node:events";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { MayflyError } from "../../domain/errors.ts";
 
@@ -43,7 +43,8 @@ export class ContentFolder {
     // It may break before anybody reads it; the reading will tell.
     body.on("error", () => {});
     try {
-      const kept = await writeAll(body, temporary, bytesMax, check);
+      const room = await roomIn(this.#folder);
+      const kept = await writeAll(body, temporary, { bytesMax, room }, check);
       await rename(temporary, this.path(kept.sha256));
       await syncFolder(this.#folder);
       return kept;
@@ -108,7 +109,7 @@ export class ContentFolder {
 async function writeAll(
   body: Readable,
   path: string,
-  bytesMax: number,
+  { bytesMax, room }: { readonly bytesMax: number; readonly room: number },
   check: Checker | undefined,
 ): Promise<Kept> {
   const hash = createHash("sha256");
@@ -120,6 +121,7 @@ async function writeAll(
       if (bytes > bytesMax) {
         throw new MayflyError("too_large", `it is larger than ${bytesMax} bytes`);
       }
+      if (bytes > room) throw diskFull(dirname(path));
       check?.write(chunk);
       hash.update(chunk);
       await file.appendFile(chunk);
@@ -130,6 +132,23 @@ async function writeAll(
     await file.close();
   }
   return { sha256: hash.digest("hex"), bytes };
+}
+
+/** The store lies on the same disk and must be able to go on: so much is left to it. */
+const reserveShare = 0.05;
+const reserveBytesMax = 256 * 2 ** 20;
+
+/** Bytes that may be written before the disk comes down to its reserve. */
+async function roomIn(folder: string): Promise<number> {
+  const { bavail, blocks, bsize } = await statfs(folder);
+  return bavail * bsize - Math.min(reserveBytesMax, blocks * bsize * reserveShare);
+}
+
+function diskFull(folder: string): MayflyError {
+  return new MayflyError("unavailable", "the disk is full; nothing was kept", {
+    where: folder,
+    hint: "Make room there, then send it again.",
+  });
 }
 
 /** A renamed file is only there for good once its folder is written too. */
@@ -146,10 +165,7 @@ function asOurs(error: unknown, folder: string): unknown {
   const code = (error as NodeJS.ErrnoException).code;
   if (error instanceof MayflyError) return error;
   if (code === "ENOSPC" || code === "EDQUOT") {
-    return new MayflyError("unavailable", "the disk is full; nothing was kept", {
-      where: folder,
-      hint: "Make room there, then send it again.",
-    });
+    return diskFull(folder);
   }
   if (code === "ABORT_ERR" || code === "ECONNRESET" || code === "ERR_STREAM_PREMATURE_CLOSE") {
     return new MayflyError("unavailable", "it broke off on its way; nothing was kept");

@@ -35,7 +35,9 @@ export function healthRoutes(web: Web): Api {
   api.openapi(aliveRoute, (c) => c.json({ status: "ok" as const }, 200));
 
   api.openapi(readyRoute, async (c) => {
-    const { ok, detail } = await web.fleet.ready();
+    const { ok, detail } = web.draining.aborted
+      ? { ok: false, detail: "stopping" }
+      : await web.fleet.ready();
     // Details may name hosts: only for those who may read.
     const more = web.access.mayRead(facts(c)) ? { detail } : {};
     return ok

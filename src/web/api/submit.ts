@@ -5,7 +5,7 @@ import { Capped } from "../body.ts";
 import { CancelSchema, JobSchema, SubmissionSchema, TreeSchema } from "../schemas.ts";
 import { jobView } from "../views.ts";
 import { jobOrThrow } from "./jobs.ts";
-import type { Web } from "../web.ts";
+import { refuseWhenDraining, type Web } from "../web.ts";
 import { addRaw, answer, bearer, IdParam, newApi, readJson, refusals, type Api } from "./routes.ts";
 
 /** What changes something for native jobs. The token has been checked before. */
@@ -30,6 +30,7 @@ export function submitRoutes(web: Web): Api {
       },
     },
     async (c) => {
+      refuseWhenDraining(web);
       const job = await native.submit(await readJson(web, c, SubmissionSchema));
       c.header("location", `/v1/jobs/${encodeURIComponent(job.id)}`);
       return c.json(jobView(job, null, web.now()), 201);
@@ -58,6 +59,7 @@ export function submitRoutes(web: Web): Api {
       },
     },
     async (c) => {
+      refuseWhenDraining(web);
       if (treesUnderWay >= web.limits.treesAtOnce) {
         throw new MayflyError("unavailable", `${treesUnderWay} trees are being received already`, {
           hint: "Send it again in a few seconds.",
