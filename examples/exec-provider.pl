@@ -18,7 +18,7 @@ sub run { my ($dir, $program) = @_; my %declared = %{$program->{environment}}; o
   put("$dir/exit", $status & 127 ? 128 + ($status & 127) : $status >> 8); kill KILL => -$$ }
 my %do = (
   hello => sub { $guest = "$_[0]{guestFolder}/guest.sock"; make_path($machines = "$_[0]{folder}/machines"); return {protocol => 1, capabilities => \%lends} },
-  check => sub { [{name => 'timeout', ok => -x '/usr/bin/timeout' ? JSON::PP::true : JSON::PP::false, detail => '/usr/bin/timeout', mend => 'apt-get install coreutils'}] },
+  check => sub { my $ok = -x '/usr/bin/timeout'; [{name => 'timeout', ok => $ok ? JSON::PP::true : JSON::PP::false, detail => '/usr/bin/timeout', mend => $ok ? undef : 'apt-get install coreutils'}] },
   list => sub { opendir(my $dir, $machines); return [map { machine($_) } grep { !/^\./ } readdir $dir] },
   create => sub { my ($name, $program) = ($_[0]{spec}{name}, $_[0]{program}); my $dir = "$machines/$name"; mkdir $dir or return machine($name);
     make_path("$dir/program"); for (@{$program->{files}}) { put("$dir/program/$_->{path}", $_->{content}); chmod $_->{mode}, "$dir/program/$_->{path}" }

@@ -67,7 +67,7 @@ async function show(config: Config, diagnoses: readonly Diagnosis[], ok: boolean
       const lines = folded(clean(detail), width + 6, columns);
       await print(`  ${sign} ${name.padEnd(width)}  ${lines}`);
       // Not folded: what is to be typed has to be copied as one line.
-      if (mend !== null) await print(`    ${" ".repeat(width)}  → ${clean(mend)}`);
+      if (mend !== null && !isGood) await print(`    ${" ".repeat(width)}  → ${clean(mend)}`);
     }
   }
   await print(ok ? "Jobs can run here." : paint("red", "Nothing can run here yet."));

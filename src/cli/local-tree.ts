@@ -25,7 +25,8 @@ export async function localTree(path: string, revision: string | undefined): Pro
   const top = await repositoryAround(path);
   const commit = await commitOf(top, revision);
   return {
-    name: basename(top),
+    // One that is pushed to has no work tree, and the name that people know ends before this.
+    name: basename(top, ".git"),
     commit,
     leftOut: await leftOut(top, commit, revision),
     archive: () => archive(top, commit),

@@ -42,7 +42,8 @@ export async function run(flags: UpFlags): Promise<number> {
     await announce(config, wired.url, flags);
     for (const { name, size, maximum } of wired.fleet.pools) {
       const beyond = maximum === null ? null : excess(size, maximum);
-      if (beyond !== null) log.warn({ pool: name }, `no job will run in this pool: ${beyond}`);
+      if (beyond === null) continue;
+      log.warn({ pool: name }, `no job will run in this pool: ${beyond}; give it another \`size\``);
     }
     if (example !== null && !stop.aborted) {
       const client = new Client({ server: wired.url }, { MAYFLY_TOKEN: token });
