@@ -1,4 +1,5 @@
 import { mkdirSync } from "node:fs";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
@@ -22,6 +23,7 @@ import { Store } from "../store/store.ts";
 import { Metrics } from "../web/metrics.ts";
 import { serve } from "../web/server.ts";
 import { chance, newSecret } from "./chance.ts";
+import { placeName } from "./place.ts";
 
 export interface Wired {
   readonly fleet: Fleet;
@@ -71,7 +73,9 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       log,
     });
     for (const provider of providers.values()) opened.push(() => provider.close());
-    const { clock, now } = { clock: systemClock, now: systemClock.now };
+    await store.alignClock();
+    const { now } = store;
+    const clock = { ...systemClock, now };
     const metrics = new Metrics({ now, version });
     const native = nativeParts(config, store, now);
     const served = { url: "" };
@@ -85,7 +89,9 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       providers,
       pools: config.pools,
       installation,
-      replica: `${process.pid}-${randomWord(chance)}`,
+      replica: `${hostname().slice(0, 40)}-${process.pid}-${randomWord(chance)}`,
+      place: config.postgres === null ? undefined : placeName(config.stateFolder),
+      timing: { leaseMs: config.leaseSeconds * 1000 },
       claimToken: (runner) => tokens.claim(runner),
       publicUrl: () => config.url ?? served.url,
       desks: (intake, pools) =>
@@ -117,6 +123,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     await prepare(providers, surroundings);
     opened.push(() => fleet.stop());
     await fleet.start();
+    opened.push(async () => server.drain());
     return { fleet, url: server.url, stop: closeAll };
   } catch (error) {
     await closeAll();
