@@ -1,5 +1,5 @@
 import type { Fact, FactKind, SubjectKind } from "../domain/fact.ts";
-import { insertRows } from "./insert.ts";
+import { inserter } from "./insert.ts";
 import type { FactRow } from "./schema.ts";
 import type { Database, Tx } from "./store.ts";
 
@@ -13,7 +13,7 @@ export interface NewFact {
 /** A reason is a sentence, not a log: what is longer is cut. */
 const reasonMax = 1000;
 
-const columns = ["at", "subject_kind", "subject", "kind", "reason"] as const;
+const insertFacts = inserter("facts", ["at", "subject_kind", "subject", "kind", "reason"]);
 
 /** Appends to the history. */
 export async function addFacts(tx: Tx, facts: readonly NewFact[]): Promise<void> {
@@ -24,7 +24,7 @@ export async function addFacts(tx: Tx, facts: readonly NewFact[]): Promise<void>
     kind: fact.kind,
     reason: fact.reason.slice(0, reasonMax),
   }));
-  await insertRows(tx, "facts", columns, rows);
+  await insertFacts(tx, rows);
 }
 
 /** The history of one subject, oldest first; at most `limit` of its newest facts. */

@@ -10,28 +10,38 @@ type Row<T extends keyof Tables, C extends Column<T>> = Readonly<Pick<Insertable
 const rowsMax: Readonly<Record<Engine, number>> = { sqlite: 64, postgres: 500 };
 
 /**
- * Inserts many rows, in their order. A query builder takes longer over such a statement than SQLite
- * does, so its text is put together here. `rest` follows the values; with `returning`, what it
- * returns is the result.
+ * Makes what inserts many rows, in their order. A query builder takes longer over such a statement
+ * than SQLite does, so its text is put together here. `rest` follows the values; with `returning`,
+ * what it returns is the result.
  */
-export async function insertRows<T extends keyof Tables, C extends Column<T>, R = never>(
-  { db, engine }: Pick<Tx, "db" | "engine">,
+export function inserter<T extends keyof Tables, C extends Column<T>, R = never>(
   table: T,
   columns: readonly C[],
-  rows: readonly Row<T, C>[],
   rest = "",
-): Promise<readonly R[]> {
-  const returned: R[] = [];
-  for (let from = 0; from < rows.length;) {
-    const count = portion(engine, rows.length - from);
-    const values = rows.slice(from, from + count).flatMap((row) => columns.map((it) => row[it]));
-    const places = placeholders(engine, count, columns.length);
-    const text = `insert into ${table} (${columns.join(", ")}) values ${places} ${rest}`;
-    const result = await db.executeQuery<R>(CompiledQuery.raw(text, values));
-    returned.push(...result.rows);
-    from += count;
-  }
-  return returned;
+): (tx: Pick<Tx, "db" | "engine">, rows: readonly Row<T, C>[]) => Promise<readonly R[]> {
+  const into = `insert into ${table} (${columns.join(", ")}) values`;
+  const kept = new Map<number, string>();
+  const statement = (engine: Engine, count: number): string => {
+    const known = engine === "sqlite" ? kept.get(count) : undefined;
+    if (known !== undefined) return known;
+    const text = `${into} ${placeholders(engine, count, columns.length)} ${rest}`;
+    if (engine === "sqlite") kept.set(count, text);
+    return text;
+  };
+  return async ({ db, engine }, rows) => {
+    const returned: R[] = [];
+    for (let from = 0; from < rows.length;) {
+      const count = portion(engine, rows.length - from);
+      const values: unknown[] = [];
+      for (const row of rows.slice(from, from + count)) {
+        for (const column of columns) values.push(row[column]);
+      }
+      const query = CompiledQuery.raw(statement(engine, count), values);
+      returned.push(...(await db.executeQuery<R>(query)).rows);
+      from += count;
+    }
+    return returned;
+  };
 }
 
 /** On SQLite powers of two, so that there are few texts and each stays prepared. */

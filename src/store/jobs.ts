@@ -3,7 +3,7 @@ import { jobId } from "../domain/job.ts";
 import { advanceJob } from "../domain/lifecycle.ts";
 import type { Size } from "../domain/size.ts";
 import { addFacts, type NewFact } from "./facts.ts";
-import { insertRows } from "./insert.ts";
+import { inserter } from "./insert.ts";
 import { toJob } from "./rows.ts";
 import { endRunner, startRunner } from "./runners.ts";
 import type { JobsTable } from "./schema.ts";
@@ -48,7 +48,12 @@ const columns = [
   "started_at",
   "ended_at",
   "exit_code",
-] as const satisfies readonly (keyof JobsTable)[];
+] as const;
+const insertUnlessKnown = inserter<"jobs", keyof JobsTable, { id: string }>(
+  "jobs",
+  columns,
+  "on conflict (id) do nothing returning id",
+);
 
 /**
  * Merges what forges show into the jobs: forward only, doubled and late sightings change nothing.
@@ -81,7 +86,7 @@ async function recordSome(tx: Tx, placed: readonly PlacedSighting[]): Promise<st
   for (const job of changed) {
     if (job.pool !== null) tx.wake(`pool/${job.pool}`);
     tx.wake(`job/${job.id}`);
-    await moveItsRunner(tx, job);
+    if (job.runner !== null) await moveItsRunner(tx, job, job.runner);
   }
   return changed.map((job) => job.id);
 }
@@ -101,14 +106,7 @@ async function insertJobs(
     rows.push(toRow(job, first.size));
   }
   if (rows.length === 0) return [];
-  const unlessKnown = "on conflict (id) do nothing returning id";
-  const taken = await insertRows<"jobs", keyof JobsTable, { id: string }>(
-    tx,
-    "jobs",
-    columns,
-    rows,
-    unlessKnown,
-  );
+  const taken = await insertUnlessKnown(tx, rows);
   const jobs = taken.flatMap(({ id }) => fresh.get(id) ?? []);
   for (const job of jobs) {
     if (job.pool !== null) tx.deltas.add(job.pool, job.labelClass, jobTally(job.state), 1);
@@ -214,12 +212,11 @@ export async function endJobOf(
 }
 
 /** The runner named in an event is the one that has the job, whichever we made for it. */
-async function moveItsRunner(tx: Tx, job: Job): Promise<void> {
-  if (job.runner === null) return;
+async function moveItsRunner(tx: Tx, job: Job, runner: string): Promise<void> {
   if (job.state === "started") {
-    await startRunner(tx, job.runner, job.id);
+    await startRunner(tx, runner, job.id);
   } else if (job.state === "ended") {
-    await endRunner(tx, job.runner, `its job ${job.id} ended: ${job.outcome ?? "unknown"}`);
+    await endRunner(tx, runner, `its job ${job.id} ended: ${job.outcome ?? "unknown"}`);
   }
 }
 

@@ -5,6 +5,7 @@ import { MayflyError } from "../domain/errors.ts";
 import * as core from "./migrations/001-core.ts";
 import * as cancellations from "./migrations/002-cancellations.ts";
 import * as births from "./migrations/003-births.ts";
+import * as endedJobs from "./migrations/004-ended-jobs.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
@@ -13,6 +14,7 @@ export const migrations: Readonly<Record<string, Step>> = {
   "001-core": core,
   "002-cancellations": cancellations,
   "003-births": births,
+  "004-ended-jobs": endedJobs,
 };
 
 /**

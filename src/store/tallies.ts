@@ -1,7 +1,7 @@
 import { sql, type Kysely } from "kysely";
 import type { JobState } from "../domain/job.ts";
 import type { RunnerState } from "../domain/runner.ts";
-import { insertRows } from "./insert.ts";
+import { inserter } from "./insert.ts";
 import type { Tables } from "./schema.ts";
 import type { Tx } from "./store.ts";
 
@@ -77,14 +77,14 @@ export async function flushDeltas(
     for (const tally of tallies) total[tally] += delta[tally];
     totals.set(pool, total);
   }
-  await insertRows(tx, "totals", ["pool", ...tallies], [...totals.values()], addToTotals);
+  await addToTotals(tx, [...totals.values()]);
   const rows = changed.map(({ pool, labelClass, delta }) => ({
     pool,
     label_class: labelClass,
     ...delta,
     since: now,
   }));
-  await insertRows(tx, "tallies", ["pool", "label_class", ...tallies, "since"], rows, addToTallies);
+  await addToTallies(tx, rows);
   for (const { pool, labelClass, delta } of changed) {
     if (tallies.every((tally) => delta[tally] >= 0)) continue;
     // Label classes may be unique to one run; keep no row for what is over.
@@ -97,13 +97,21 @@ export async function flushDeltas(
   }
 }
 
-const addToTotals = `on conflict (pool) do update set ${sums("totals")}`;
+const addToTotals = inserter(
+  "totals",
+  ["pool", ...tallies],
+  `on conflict (pool) do update set ${sums("totals")}`,
+);
 /** A gap keeps its age for as long as it keeps its sign. */
-const addToTallies = `on conflict (pool, label_class) do update set ${sums("tallies")},
-  since = case
-    when sign(tallies.gap)
-      = sign(tallies.gap + excluded.waiting - excluded.booting - excluded.idle)
-    then tallies.since else excluded.since end`;
+const addToTallies = inserter(
+  "tallies",
+  ["pool", "label_class", ...tallies, "since"],
+  `on conflict (pool, label_class) do update set ${sums("tallies")},
+    since = case
+      when sign(tallies.gap)
+        = sign(tallies.gap + excluded.waiting - excluded.booting - excluded.idle)
+      then tallies.since else excluded.since end`,
+);
 
 function sums(table: "tallies" | "totals"): string {
   return tallies.map((tally) => `${tally} = ${table}.${tally} + excluded.${tally}`).join(", ");
