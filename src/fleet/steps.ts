@@ -87,15 +87,17 @@ export class RunnerSteps {
       return now !== "ended" && now !== "gone";
     });
     log.info({ runner: runner.name, pool: this.#pool.name }, reason);
-    if (!isWanted) await this.#takeBack(runner, signal);
+    if (!isWanted) await this.#takeBack(runner);
   }
 
   /**
    * It was brought to its end, perhaps by another replica, while we asked for it: then its machine
    * may have been removed before ours was made. Names are given once, so this hits no other.
    */
-  async #takeBack(runner: Runner, signal: AbortSignal): Promise<void> {
+  async #takeBack(runner: Runner): Promise<void> {
     const { store, calls, log } = this.#parts;
+    // Also when the lease is gone, as it probably is; the calls have limits of their own.
+    const { signal } = new AbortController();
     await this.#deregister(runner, signal);
     const outcome = await calls.destroy(runner.name, signal);
     const reason = `${calls.provider.name} made it after its end was decided; destroyed: ${outcome}`;
