@@ -2,7 +2,7 @@
 
 container_packages="podman runc netavark aardvark-dns iptables mmdebstrap uidmap slirp4netns
   fuse-overlayfs git perl"
-test_packages="postgresql chromium fonts-dejavu-core"
+test_packages="postgresql chromium fonts-dejavu-core faketime"
 
 # What it prints is shown only when it fails.
 apt() {

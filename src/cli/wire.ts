@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { Config } from "../config/config.ts";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
-import { systemClock } from "../fleet/clock.ts";
+import { SteadyClock, systemClock, type Clock } from "../fleet/clock.ts";
 import { GuestTokens } from "../fleet/desk-tokens.ts";
 import { createFleet } from "../fleet/fleet.ts";
 import type { Log } from "../fleet/log.ts";
@@ -24,6 +24,7 @@ import { Metrics } from "../web/metrics.ts";
 import { serve } from "../web/server.ts";
 import { chance, newSecret } from "./chance.ts";
 import { placeName } from "./place.ts";
+import { keepSteady } from "./time.ts";
 
 export interface Wired {
   readonly fleet: Fleet;
@@ -57,8 +58,14 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     for (const close of opened.splice(0).reverse()) await close();
   };
   try {
-    const store = await openStore(config);
+    // Replicas take over their server's time instead.
+    const steady = config.postgres === null ? new SteadyClock() : null;
+    const store = await openStore(config, steady ?? systemClock);
     opened.push(() => store.close());
+    if (steady !== null) {
+      const stopWatching = await keepSteady(store, steady, log);
+      opened.push(async () => stopWatching());
+    }
     const installation = await setting(store, "installation", () =>
       randomWord(chance, installationLetters),
     );
@@ -131,9 +138,8 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
   }
 }
 
-function openStore({ postgres, stateFolder }: Config): Promise<Store> {
+function openStore({ postgres, stateFolder }: Config, { now }: Pick<Clock, "now">): Promise<Store> {
   mkdirSync(stateFolder, { recursive: true, mode: 0o700 });
-  const { now } = systemClock;
   if (postgres === null) return Store.open({ engine: "sqlite", folder: stateFolder }, now);
   return Store.open({ engine: "postgres", url: postgres.reveal() }, now);
 }

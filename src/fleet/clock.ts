@@ -22,6 +22,45 @@ export const systemClock: Clock = {
 };
 
 /**
+ * The time of day that never jumps: the system's own at the start, and from then on what has truly
+ * passed. Every stamp and every deadline that the store keeps is of this clock (boot, idle and job
+ * deadlines, retries, back-offs, leases, sightings), so that setting the system's clock neither ends
+ * a machine early nor holds one up; waits within the process are timers, which nobody sets. What is
+ * kept on disk is carried over the next start by `keepTime`.
+ */
+export class SteadyClock implements Clock {
+  readonly #wall: () => number;
+  readonly #elapsed: () => number;
+  #offset: number;
+
+  /** Both in ms: the system's clock, and one that nobody can set. */
+  constructor(wall: () => number = Date.now, elapsed: () => number = systemElapsed) {
+    this.#wall = wall;
+    this.#elapsed = elapsed;
+    this.#offset = wall() - elapsed();
+  }
+
+  now = (): number => Math.round(this.#elapsed() + this.#offset);
+  elapsed = (): number => this.#elapsed();
+  after = systemClock.after;
+
+  /** How far the system's clock was set forwards (or, below 0, backwards) since the start, ms. */
+  setByMs(): number {
+    return Math.round(this.#wall() - this.now());
+  }
+
+  /** Takes over the system's clock: only while nothing depends on what has passed. */
+  follow(): void {
+    this.#offset = this.#wall() - this.#elapsed();
+  }
+}
+
+/** Since the system's start, the same for every process, and still while it sleeps (Linux, macOS). */
+export function systemElapsed(): number {
+  return Number(process.hrtime.bigint() / 1_000_000n);
+}
+
+/**
  * Runs `work` for at most `ms`, or until `parent` aborts: then its signal aborts, and we go on
  * without it whether it heeds that or not. Rejects with the reason; what the work did is unknown.
  */
