@@ -45,6 +45,7 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
       min,
       warm,
       schedule: pool.schedule ?? [],
+      learn: pool.learn ?? null,
       image: pool.image ?? null,
       network: pool.network ?? false,
       bootDeadlineSeconds: pool.boot ?? defaults.bootSeconds,

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { secret } from "../domain/secret.ts";
 import type { Size } from "../domain/size.ts";
 import { trustClasses } from "../domain/trust.ts";
-import { duration, listen, size, warmWindow } from "./units.ts";
+import { budget, duration, listen, size, warmWindow } from "./units.ts";
 
 /** What a configuration must know of a kind of forge or provider: its own options. */
 export interface Kind {
@@ -94,6 +94,10 @@ function poolSchema(base: Size) {
       schedule: key(
         z.array(warmWindow).max(50),
         "Times at which `warm` has another value; the first that holds wins.",
+      ),
+      learn: key(
+        budget,
+        "What machines kept ready by a forecast may cost in 30 days. Default: none are kept.",
       ),
       image: key(text, "What its machines start from. Default: the provider's."),
       network: key(z.boolean(), "Whether a job reaches the network. Default: false."),

@@ -1,3 +1,5 @@
+import type { WarmBudget } from "../domain/pool.ts";
+
 /*
  * What people write for amounts and times, read without a schema, so that a command that needs
  * only one of them starts fast.
@@ -60,4 +62,15 @@ export function parseHours(text: string): { from: number; to: number } | null {
   });
   const isRight = rest.length === 0 && from >= 0 && from < 1440 && to >= 0 && to <= 1440;
   return isRight && from !== to ? { from, to } : null;
+}
+
+const budgetMax = 1_000_000;
+
+/** `100h` (machine-hours) or `$20`; null: it is none, nothing, or beyond a million. */
+export function parseBudget(text: string): WarmBudget | null {
+  const [, usd, hours] =
+    /^\s*(?:\$\s*(\d{1,7}(?:\.\d+)?)|(\d{1,7}(?:\.\d+)?)\s*h)\s*$/.exec(text) ?? [];
+  const amount = Number(usd ?? hours ?? NaN);
+  if (!(amount > 0 && amount <= budgetMax)) return null;
+  return { unit: usd === undefined ? "hours" : "usd", amount };
 }

@@ -4,7 +4,14 @@ import { MayflyError } from "../domain/errors.ts";
 import type { WarmWindow } from "../domain/pool.ts";
 import type { Size } from "../domain/size.ts";
 import { nearest, quote } from "../domain/words.ts";
-import { dayNames, parseDays, parseDuration, parseHours, parseListen } from "./text.ts";
+import {
+  dayNames,
+  parseBudget,
+  parseDays,
+  parseDuration,
+  parseHours,
+  parseListen,
+} from "./text.ts";
 
 /*
  * What people write for amounts, as schemas. Each message reads `what is wrong; what to do`.
@@ -32,6 +39,12 @@ export function size(base: Size) {
 
 export const listen = written(["127.0.0.1:8420"], (text) => {
   return parseListen(text) ?? `${quote(text)} is no address; write it like "127.0.0.1:8420"`;
+});
+
+/** What may be spent in thirty days. */
+export const budget = written(["100h"], (text) => {
+  const hint = 'write machine-hours like "100h" or US dollars like "$20"';
+  return parseBudget(text) ?? `${quote(text)} is no budget; ${hint}`;
 });
 
 const days = written(["mon-fri"], (text) => {

@@ -48,10 +48,23 @@ export interface PoolView {
    * more than there is room for in the pool is all that a plan can use.
    */
   readonly wanting: readonly ClassCount[];
-  /** Classes with more runners booting and idle than jobs waiting. The warm one is among them. */
+  /**
+   * Classes with more runners booting and idle than jobs waiting. Those to be kept warm are among
+   * them, where they have any.
+   */
   readonly surplus: readonly ClassCount[];
+  /** What a forecast wants kept ready, beside what the pool itself says; null or absent: nothing. */
+  readonly learned?: readonly WarmTarget[];
   /** Set while the provider shall not be asked for machines. */
   readonly backOff: { readonly until: number; readonly reason: string } | null;
+}
+
+/** So many machines of a class shall be ready for jobs to come. */
+export interface WarmTarget {
+  readonly labelClass: string;
+  readonly count: number;
+  /** Why so many, in words. */
+  readonly reason: string;
 }
 
 export type PlanAction =
@@ -150,23 +163,44 @@ function claimWanted(
 
 /** With the room that jobs leave: up to the warm machines, and up to the least number alive. */
 function claimKept(
-  { pool, now, total }: PoolView,
+  view: PoolView,
   surplus: readonly ClassCount[],
   room: number,
   alive: number,
 ): PlanAction[] {
+  const { pool, total } = view;
   const ownClass = warmClass(pool);
-  const spare = surplus.find((one) => one.labelClass === ownClass);
-  const ready = spare === undefined ? 0 : spareOf(spare);
+  const actions: PlanAction[] = [];
+  let left = room;
+  for (const { labelClass, count: kept, reason: why } of warmTargets(view)) {
+    const spare = surplus.find((one) => one.labelClass === labelClass);
+    const ready = spare === undefined ? 0 : spareOf(spare);
+    const least = labelClass === ownClass ? pool.min - alive : 0;
+    const count = Math.min(left, Math.max(kept - ready, least));
+    if (count <= 0) continue;
+    left -= count;
+    const reason =
+      kept - ready >= least ? `${why}, ${ready} ready` : `at least ${pool.min} to be kept alive`;
+    actions.push({
+      kind: "claim",
+      labelClass,
+      count,
+      reason: `${reason}; ${aliveText(pool, total)}`,
+    });
+  }
+  return actions;
+}
+
+/** What is to be kept ready: the pool's own first, by its configuration or, if more, as learned. */
+function warmTargets({ pool, now, learned = [] }: PoolView): readonly WarmTarget[] {
+  const ownClass = warmClass(pool);
   const warm = warmAt(pool, now);
-  const count = Math.min(room, Math.max(warm - ready, pool.min - alive));
-  if (count <= 0) return [];
-  const why =
-    warm - ready >= pool.min - alive
-      ? `${warm} to be kept warm, ${ready} ready`
-      : `at least ${pool.min} to be kept alive`;
-  const reason = `${why}; ${aliveText(pool, total)}`;
-  return [{ kind: "claim", labelClass: ownClass, count, reason }];
+  const own = learned.find(({ labelClass }) => labelClass === ownClass);
+  const configured = { labelClass: ownClass, count: warm, reason: `${warm} to be kept warm` };
+  return [
+    own !== undefined && own.count > warm ? own : configured,
+    ...learned.filter(({ labelClass }) => labelClass !== ownClass),
+  ];
 }
 
 /** Lets go of machines nobody waits for, warm or not: what boots before what could serve at once. */
@@ -197,18 +231,14 @@ function giveUp(
  * Lets go of machines idle for too long, beyond the warm ones and the least number alive. What
  * still boots is left to come up: a job may be on its way.
  */
-function retireIdle(
-  { pool, now }: PoolView,
-  surplus: readonly ClassCount[],
-  live: number,
-): PlanAction[] {
-  const ownClass = warmClass(pool);
-  const warm = warmAt(pool, now);
+function retireIdle(view: PoolView, surplus: readonly ClassCount[], live: number): PlanAction[] {
+  const { pool, now } = view;
+  const warm = new Map(warmTargets(view).map(({ labelClass, count }) => [labelClass, count]));
   const idleForSeconds = pool.idleSeconds;
   let left = live - pool.min;
   const actions: PlanAction[] = [];
   for (const { labelClass, idle, waiting, since } of surplus) {
-    const kept = waiting + (labelClass === ownClass ? warm : 0);
+    const kept = waiting + (warm.get(labelClass) ?? 0);
     const count = Math.min(left, idle - kept);
     if (count <= 0 || now - since < idleForSeconds * 1000) continue;
     left -= count;
@@ -235,7 +265,7 @@ function hold(
 }
 
 /** Runners that no waiting job of the class needs; below zero, jobs that no runner is there for. */
-function spareOf({ waiting, booting, idle }: ClassCount): number {
+export function spareOf({ waiting, booting, idle }: ClassCount): number {
   return booting + idle - waiting;
 }
 

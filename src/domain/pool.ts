@@ -24,12 +24,20 @@ export interface Pool {
   readonly warm: number;
   /** Windows in which `warm` has another value; the first that holds now wins. */
   readonly schedule: readonly WarmWindow[];
+  /** Keeps machines ready when jobs are likely to come, for as much as this; null: it does not. */
+  readonly learn: WarmBudget | null;
   readonly image: string | null;
   /** Whether a job's machine reaches the network. */
   readonly network: boolean;
   readonly bootDeadlineSeconds: number;
   readonly idleSeconds: number;
   readonly jobDeadlineSeconds: number;
+}
+
+/** What machines kept ready by a forecast may cost in thirty days: machine-hours, or US dollars. */
+export interface WarmBudget {
+  readonly unit: "hours" | "usd";
+  readonly amount: number;
 }
 
 /** `from` and `to` are minutes after midnight UTC; `to` below `from` runs past midnight. */

@@ -30,6 +30,7 @@ export function samplePool(changes: Partial<Pool> = {}): Pool {
     min: 0,
     warm: 0,
     schedule: [],
+    learn: null,
     image: null,
     network: false,
     bootDeadlineSeconds: 120,

@@ -64,6 +64,7 @@ export function closedPool(left: {
     min: 0,
     warm: 0,
     schedule: [],
+    learn: null,
     image: null,
     network: false,
     bootDeadlineSeconds: 60,

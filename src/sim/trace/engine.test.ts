@@ -163,8 +163,8 @@ describe("a simulated trace", () => {
   test("a policy that acts for ever in one moment is stopped", () => {
     const restless: Policy = {
       ...agents,
-      open: (pool) => ({
-        ...agents.open(pool),
+      open: (pool, provider) => ({
+        ...agents.open(pool, provider),
         decide: ({ now }) => ({ actions: [], nextAt: now }),
       }),
     };

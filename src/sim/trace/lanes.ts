@@ -39,7 +39,7 @@ export function openLanes(trace: Trace, setting: Setting, policy: Policy): Lanes
     setting.pools.map((pool) => {
       const provider = setting.providers.get(pool.provider);
       if (provider === undefined) throw new Error(`no model of provider ${pool.provider}`);
-      const opened = policy.open(pool);
+      const opened = policy.open(pool, provider);
       const sets = classesOf(pool, places);
       const { slots } = opened.machine;
       const state = new PoolState(pool, sets, setting.ruleOf(pool.forge), links, slots);

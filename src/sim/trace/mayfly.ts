@@ -1,8 +1,10 @@
 import { nextStep } from "../../domain/lifecycle.ts";
 import { plan, warmClass, type PlanAction } from "../../domain/planner.ts";
 import type { Pool } from "../../domain/pool.ts";
+import type { Arrivals } from "../../domain/learner.ts";
 import type { Runner, RunnerState } from "../../domain/runner.ts";
 import { warmAt } from "../../domain/schedule.ts";
+import { openWarmth, type Warmth } from "./learning.ts";
 import { always, oneJob } from "./policy.ts";
 import type {
   ClassView,
@@ -19,46 +21,43 @@ const tickMs = 5000;
 /** As the fleet's: classes that a round looks at. */
 const classesMax = 200;
 
-/** Changes a pool before it is planned for, from what was seen up to now: warm pools that learn. */
-export type Tuning = (pool: Pool) => (view: PolicyView) => Pool;
-
 /** Mayfly itself: the planner and the deadlines that a server runs by, as they are. */
-export const mayfly: Policy = mayflyWith("mayfly", "a machine for each job, by this planner");
+export const mayfly: Policy = mayflyTaught(new Map());
 
-/** Mayfly under another name, with `tune` deciding the pool's limits at each round. */
-export function mayflyWith(name: string, about: string, tune: Tuning = keep): Policy {
+/**
+ * Mayfly whose pools that learn have seen jobs come before: `taught`, by the pools' names. What it
+ * learns after that, it learns from the trace, as a server does.
+ */
+export function mayflyTaught(taught: ReadonlyMap<string, readonly Arrivals[]>): Policy {
   return {
-    name,
-    about,
+    name: "mayfly",
+    about: "a machine for each job, by this planner",
     source: "the planner and the lifecycle of this version",
     assumptions: [
       "Providers never refuse, and make any number of machines at once.",
       "News of a job reaches the planner at once.",
     ],
-    open: (pool) => {
-      const tuned = tune(pool);
+    open: (pool, provider) => {
       const ownClass = warmClass(pool);
+      const warmth = openWarmth(pool, provider, taught.get(pool.name) ?? []);
       return {
         machine: oneJob,
         wakesOn: always,
-        decide: (view) => round(tuned(view), ownClass, view),
+        decide: (view) => round(pool, ownClass, view, warmth),
       };
     },
   };
 }
 
-function keep(pool: Pool): () => Pool {
-  return () => pool;
-}
-
 /** One round of the reconciler: the plan, carried out, then what is due by a deadline. */
-function round(pool: Pool, ownClass: string, view: PolicyView): Decision {
+function round(pool: Pool, ownClass: string, view: PolicyView, warmth: Warmth | null): Decision {
   const { now, total } = view;
   const alive = total.booting + total.idle + total.busy;
   const room = pool.max - alive - total.ending;
   const wanting = view.wanting(Math.min(classesMax, Math.max(0, room) + 1));
-  const surplus = surplusOf(ownClass, view);
-  const planned = plan({ pool, now, total, wanting, surplus, backOff: null });
+  const surplus = surplusOf([ownClass, ...(warmth?.classes ?? [])], view);
+  const learned = warmth?.targets({ pool, now, total, surplus }, view.newlyQueued()) ?? [];
+  const planned = plan({ pool, now, total, wanting, surplus, learned, backOff: null });
   const due = new Deadlines(pool, view);
   const actions = due.actions;
   for (const action of planned) carryOut(action, view, actions);
@@ -68,20 +67,23 @@ function round(pool: Pool, ownClass: string, view: PolicyView): Decision {
     if (since + patienceMs > now) soon = Math.min(soon, since + patienceMs);
   }
   if (alive > pool.min) {
-    for (const one of surplus) soon = Math.min(soon, retiresAt(pool, ownClass, one, view));
+    const kept = new Map(learned.map(({ labelClass, count }) => [labelClass, count]));
+    kept.set(ownClass, Math.max(warmAt(pool, now), kept.get(ownClass) ?? 0));
+    for (const one of surplus) soon = Math.min(soon, retiresAt(pool, kept, one, view));
   }
-  return { actions, nextAt: Math.min(due.nextAt, atTick(now, soon)) };
+  const nextAt = Math.min(due.nextAt, warmth?.nextAt ?? Infinity);
+  return { actions, nextAt: Math.min(nextAt, atTick(now, soon)) };
 }
 
 /** As the planner's: so long the machines of other labels are left to a forge that may use them. */
 const patienceMs = 30_000;
 
-/** With the warm class among them, however many others there are. */
-function surplusOf(ownClass: string, view: PolicyView): readonly ClassView[] {
+/** With the warm classes among them, however many others there are. */
+function surplusOf(always: readonly string[], view: PolicyView): readonly ClassView[] {
   const some = view.surplus(classesMax);
   if (some.length < classesMax) return some;
-  const warm = view.ofClass(ownClass);
-  return warm === null || some.includes(warm) ? some : [warm, ...some];
+  const warm = always.flatMap((labelClass) => view.ofClass(labelClass) ?? []);
+  return [...new Set([...warm, ...some])];
 }
 
 function carryOut(action: PlanAction, view: PolicyView, actions: PolicyAction[]): void {
@@ -159,9 +161,14 @@ const blank: Runner = {
  * When the planner would let go of machines of a class if nothing happened; Infinity: never. A
  * server plans at every tick; here the ticks at which nothing can change are left out.
  */
-function retiresAt(pool: Pool, ownClass: string, one: ClassView, view: PolicyView): number {
+function retiresAt(
+  pool: Pool,
+  warm: ReadonlyMap<string, number>,
+  one: ClassView,
+  view: PolicyView,
+): number {
   const { labelClass, idle, waiting, since } = one;
-  const kept = waiting + (labelClass === ownClass ? warmAt(pool, view.now) : 0);
+  const kept = waiting + (warm.get(labelClass) ?? 0);
   if (idle <= kept) return Infinity;
   for (const { upAt } of view.machines("idle", labelClass)) {
     return Math.max(since, upAt ?? since) + pool.idleSeconds * 1000;

@@ -1,5 +1,6 @@
 import type { PoolTotal } from "../../domain/planner.ts";
 import type { Pool } from "../../domain/pool.ts";
+import type { ProviderModel } from "./setting.ts";
 
 /*
  * What a fleet manager is, to the simulation of a trace: something that looks at one pool and
@@ -17,7 +18,7 @@ export interface Policy {
   /** What of the original the model leaves out or assumes, a sentence each. Shown in reports. */
   readonly assumptions: readonly string[];
   /** The policy for one pool. Called once a pool and run; what it remembers, it remembers here. */
-  open(pool: Pool): PoolPolicy;
+  open(pool: Pool, provider: ProviderModel): PoolPolicy;
 }
 
 export interface PoolPolicy {
@@ -92,6 +93,8 @@ export interface PolicyView {
     readonly started: number;
     readonly ended: number;
   };
+  /** Jobs queued since this was last asked, by label class: for those who learn from them. */
+  newlyQueued(): ReadonlyMap<string, number>;
   /**
    * Classes with more jobs waiting than machines booting and idle, and those with fewer, by how long
    * they have been so, longest first, at most `limit`. Machines of the pool itself (class null)

@@ -73,6 +73,7 @@ export class PoolState implements PolicyView {
   readonly #wanting = new List<PoolClass>();
   readonly #surplus = new List<PoolClass>();
   readonly #withIdle = new List<PoolClass>();
+  #newlyQueued = new Map<string, number>();
   readonly #suiting: Suiting<PoolClass>;
 
   constructor(
@@ -118,6 +119,12 @@ export class PoolState implements PolicyView {
     return first === -1 ? null : this.#queuedAt[first]!;
   }
 
+  newlyQueued(): ReadonlyMap<string, number> {
+    const news = this.#newlyQueued;
+    if (news.size > 0) this.#newlyQueued = new Map();
+    return news;
+  }
+
   wanting(limit: number): readonly ClassView[] {
     return firstOf(this.#wanting, limit);
   }
@@ -157,6 +164,7 @@ export class PoolState implements PolicyView {
     of.waitingJobs.push(job);
     this.waitingJobs.push(job);
     this.ever.queued++;
+    this.#newlyQueued.set(of.key, (this.#newlyQueued.get(of.key) ?? 0) + 1);
     this.#recount(of);
   }
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { samplePool } from "../../../domain/samples.ts";
 import type { Pool } from "../../../domain/pool.ts";
+import { sampleSetting } from "../samples.ts";
 import type { MachineState, MachineView, Policy, PolicyAction, PolicyView } from "../policy.ts";
 import { arc } from "./arc.ts";
 import { garm } from "./garm.ts";
@@ -23,7 +24,7 @@ class Scene {
 
   constructor(policy: Policy, changes: Partial<Pool> = {}) {
     this.pool = samplePool(changes);
-    this.policy = policy.open(this.pool);
+    this.policy = policy.open(this.pool, sampleSetting().providers.get("box")!);
   }
 
   queue(count: number): this {
@@ -72,6 +73,7 @@ class Scene {
       freeSlots,
       oldestQueuedAt: null,
       ever: { ...this.ever },
+      newlyQueued: () => new Map(),
       wanting: () => [],
       surplus: () => [],
       ofClass: () => null,
