@@ -43,7 +43,7 @@ function read(file: string): string | null {
 
 function make(file: string): string {
   const draft = `${file}.${process.pid}`;
-  writeFileSync(draft, `${newSecret()}\n`, { mode: 0o600 });
+  writeFileSync(draft, `${newSecret()}\n`, { mode: 0o600, flush: true });
   try {
     // Unlike a rename, a link never replaces what another process has put there.
     linkSync(draft, file);

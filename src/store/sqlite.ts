@@ -168,13 +168,17 @@ function holdFolder(folder: string): () => void {
       },
     );
   }
-  writeFileSync(noteFile, `${process.pid}\n`, { mode: 0o600 });
+  try {
+    writeFileSync(noteFile, `${process.pid}\n`, { mode: 0o600 });
+  } catch {
+    // Only a word for people: on a full disk there is none.
+  }
   return () => lock.close();
 }
 
 function holder(noteFile: string): string {
   try {
-    return readFileSync(noteFile, "utf8").trim();
+    return readFileSync(noteFile, "utf8").trim() || "unknown";
   } catch {
     return "unknown";
   }

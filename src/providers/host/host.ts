@@ -147,7 +147,10 @@ class Host implements Provider {
     if (["started", "taken", "over"].includes(answer)) return;
     await this.#endSupervisor(folder, signal);
     await removeMachineFolder(folder, signal);
-    const why = answer.replace(/^failed /, "") || "its supervisor ended without a word";
+    // As on a full disk, where it cannot even note its pid: the same may work in a while.
+    if (answer === "")
+      throw new ProviderError("unreachable", "its supervisor ended without a word");
+    const why = answer.replace(/^failed /, "");
     throw new ProviderError("invalid", `${program.command[0]} cannot be run: ${why}`);
   }
 
