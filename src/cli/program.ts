@@ -159,6 +159,25 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--state <dir>", "the folder that holds everything"),
   ).action(lazily(() => import("./doctor.ts")));
 
+  asking(
+    add("simulate", "say what a history of jobs would have waited and cost under other settings")
+      .option("--trace <file>", "a CSV file of jobs; - is standard input (this Mayfly's history)")
+      .option("--from <repository>", "fetch one: github:OWNER/REPO, gitea:https://HOST/OWNER/REPO")
+      .option("--token <place>", "its token: env:NAME or file:PATH (GITHUB_TOKEN or GITEA_TOKEN)")
+      .option("--since <duration>", "how far back to fetch, such as 90d (30d)")
+      .option("--save <file>", "keep the history there as CSV; fetching goes on from it")
+      .option("--config <file>", `${configFile}; may be repeated`, more)
+      .option("--set <change>", "also with this, such as pools.small.warm=2; may be repeated", more)
+      .option("--policies <names>", "only these, with commas between, such as mayfly,arc (all)")
+      .option("--boot <time>", "20s or 10s-40s, also PROVIDER=20s (as measured here)", more)
+      .option("--price <amount>", "0.045/h or 0.0000125/s, also PROVIDER=0.045/h", more)
+      .option("--billing <steps>", "1s,60s: by steps of, and never less than (1s)", more)
+      .option("--labels <labels>", "every job asks for these, with commas between")
+      .option("--skip-bad-rows", "leave out rows that make no sense, and count them")
+      .option("--seed <number>", "another draw of boot times (1)")
+      .option("--report <file>", "write a page with plots"),
+  ).action(lazily(() => import("./simulate.ts")));
+
   const config = add(
     "config",
     "check the configuration, or describe it (config check, config schema)",

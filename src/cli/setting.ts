@@ -27,17 +27,22 @@ export interface PlaceFlags {
 
 /** Reads the configuration that the flags, or the current folder, name. Throws `ConfigError`. */
 export async function readConfig(flags: PlaceFlags): Promise<Config> {
+  const surroundings = await surroundingsOf(flags);
+  const config = await loadConfig(configFile(flags.config, process.env), surroundings);
+  return flags.state === undefined ? config : { ...config, stateFolder: surroundings.stateFolder };
+}
+
+/** What a configuration is read in: this machine, this user's folders and environment. */
+export async function surroundingsOf(flags: PlaceFlags): Promise<Surroundings> {
   const stateFolder =
     flags.state === undefined ? defaultStateFolder(process.env) : resolve(flags.state);
-  const surroundings: Surroundings = {
+  return {
     kinds,
     machine: await thisMachine(),
     stateFolder,
     environment: process.env,
     detect: () => bestProvider(stateFolder),
   };
-  const config = await loadConfig(configFile(flags.config, process.env), surroundings);
-  return flags.state === undefined ? config : { ...config, stateFolder };
 }
 
 /** What this machine has, or what of it our own container may use. */
@@ -87,7 +92,7 @@ export async function tryProvider(part: Part, stateFolder: string): Promise<Trie
 }
 
 /** Under an installation's name that has no machines, so that a check can meddle with none. */
-function contextFor(name: string, stateFolder: string): ProviderContext {
+export function contextFor(name: string, stateFolder: string): ProviderContext {
   const folder = join(stateFolder, "providers", name);
   const guestFolder = join(stateFolder, "guest");
   makeFolder(stateFolder);

@@ -3,8 +3,9 @@ import { describe, test } from "node:test";
 import { World } from "../../../test/world.ts";
 import { samplePool } from "../../../test/samples.ts";
 import type { Pool } from "../../domain/pool.ts";
+import { Chance } from "../chance.ts";
 import { moveRunner } from "../../store/runners.ts";
-import { sampleRun, sampleSetting, sampleTrace, seeded, type SampleJob } from "./samples.ts";
+import { sampleRun, sampleSetting, sampleTrace, type SampleJob } from "./samples.ts";
 
 /*
  * The simulation says what the fleet would do. Here both are given the same jobs: the fleet with its
@@ -92,7 +93,7 @@ function inTheSimulation(pool: Pool, jobs: readonly SampleJob[]): Observed {
 }
 
 function randomJobs(seed: number, count: number, labelLists: readonly string[][]): SampleJob[] {
-  const chance = seeded(seed);
+  const chance = new Chance(seed).stream("jobs");
   const times = Array.from({ length: count }, () => Math.floor(chance() * 500) * second);
   return times
     .sort((a, b) => a - b)

@@ -2,6 +2,7 @@ import { subset } from "../../domain/matching.ts";
 import type { Price } from "../../domain/money.ts";
 import type { Pool } from "../../domain/pool.ts";
 import { samplePool } from "../../domain/samples.ts";
+import { Chance } from "../chance.ts";
 import { runTrace } from "./engine.ts";
 import { mayfly } from "./mayfly.ts";
 import type { Policy } from "./policy.ts";
@@ -51,12 +52,6 @@ export function sampleSetting(
   };
 }
 
-/** Chance that is the same each time. */
-export function seeded(seed: number): () => number {
-  let state = (Math.abs(Math.trunc(seed)) % 2147483646) + 1;
-  return () => (state = (state * 48271) % 2147483647) / 2147483647;
-}
-
 /** A run with the lives of all its machines. */
 export function sampleRun(
   trace: Trace,
@@ -67,7 +62,7 @@ export function sampleRun(
   const lives: MachineLife[] = [];
   const onMachine = (life: MachineLife): unknown => lives.push(life);
   const run = runTrace(trace, setting, policy, {
-    chance: seeded(seed),
+    chance: new Chance(seed).stream("boots"),
     stepMs: 60_000,
     onMachine,
   });

@@ -91,7 +91,7 @@ function signing(web: Web, session: string | null): Html {
 }
 
 /** Two wings, a body and its long tails. */
-function mark(): Html {
+export function mark(): Html {
   return html`<svg class="mark" viewBox="0 0 32 32" aria-hidden="true" focusable="false">
     <path class="wing" d="M15 15C9 12 5 7 4 3c6 1 11 5 12 11z" />
     <path class="wing" d="M17 15c6-3 10-8 11-12-6 1-11 5-12 11z" />

@@ -9,21 +9,36 @@ import type { Html } from "./parts.ts";
  * numbers stand below each as a table.
  */
 
-interface Series {
+export interface Series<P> {
   readonly name: string;
-  readonly read: (point: TrendPoint) => number | null;
+  readonly read: (point: P) => number | null;
 }
 
-interface Plot {
+export interface Plot<P = TrendPoint> {
   readonly id: string;
   readonly title: string;
   /** Its essence in a few words, said beside the title. */
   readonly essence: string;
   readonly shape: "bars" | "steps" | "spans";
-  readonly series: readonly Series[];
+  readonly series: readonly Series<P>[];
   readonly say: (value: number) => string;
   /** The least top of its scale, and how scales grow. */
   readonly ceilings: readonly number[];
+}
+
+/** Intervals of time, and how people call them. */
+export interface Span<P> {
+  readonly points: readonly P[];
+  readonly stepMs: number;
+  /** `the last 24 hours`. */
+  readonly name: string;
+  /** Said below the plot, from its left to its right. */
+  readonly marks: readonly string[];
+}
+
+/** An interval ends at `at`, ms. */
+interface Interval {
+  readonly at: number;
 }
 
 const height = 100;
@@ -31,9 +46,18 @@ const stepWidth = 10;
 
 /** Queue, time to start, machines and cost. */
 export function plots(trend: Trend): Html {
+  const isDay = trend.window === "24h";
+  const span: Span<TrendPoint> = {
+    points: trend.points,
+    stepMs: trend.stepMs,
+    name: isDay ? "the last 24 hours" : "the last 7 days",
+    marks: isDay
+      ? ["24 h ago", "18 h", "12 h", "6 h", "now"]
+      : ["7 d ago", "5 d", "3½ d", "2 d", "now"],
+  };
   return html`<div class="plots">
     ${[queuePlot(trend), startPlot(trend), machinePlot(trend), costPlot(trend)].map((plot) =>
-      draw(plot, trend),
+      drawPlot(plot, span),
     )}
   </div>`;
 }
@@ -98,12 +122,13 @@ function costPlot({ points, stepMs }: Trend): Plot {
   };
 }
 
-function draw(plot: Plot, trend: Trend): Html {
-  const { points } = trend;
+/** One plot over a span of time. */
+export function drawPlot<P extends Interval>(plot: Plot<P>, span: Span<P>): Html {
+  const { points } = span;
   const values = points.flatMap((point) => plot.series.flatMap(({ read }) => read(point) ?? []));
   const top = ceilingOf(Math.max(0, ...values), plot.ceilings);
   const width = points.length * stepWidth;
-  const describe = `${plot.title}, ${trend.window === "24h" ? "the last 24 hours" : "the last 7 days"}: ${plot.essence}.`;
+  const describe = `${plot.title}, ${span.name}: ${plot.essence}.`;
   return html`<figure class="plot" id="plot-${plot.id}">
     <figcaption>
       <h3>${plot.title}</h3>
@@ -125,9 +150,11 @@ function draw(plot: Plot, trend: Trend): Html {
             ? drawSpans(plot, points, top)
             : plot.series.map((series, index) => drawSeries(plot, series, index, points, top))
         }
-        ${points.map((point, index) => hover(plot, point, index, trend.stepMs))}
+        ${points.map((point, index) => hover(plot, point, index, span.stepMs))}
       </svg>
-      <div class="days" aria-hidden="true">${ends(trend)}</div>
+      <div class="days" aria-hidden="true">
+        ${span.marks.map((mark) => html`<span>${mark}</span>`)}
+      </div>
     </div>
     ${
       plot.series.length > 1
@@ -140,16 +167,16 @@ function draw(plot: Plot, trend: Trend): Html {
     }
     <details>
       <summary>As a table<span class="unseen">: ${plot.title}</span></summary>
-      ${numbers(plot, trend)}
+      ${numbers(plot, span)}
     </details>
   </figure>`;
 }
 
-function drawSeries(
-  { shape, id }: Plot,
-  { read }: Series,
+function drawSeries<P>(
+  { shape, id }: Plot<P>,
+  { read }: Series<P>,
   index: number,
-  points: readonly TrendPoint[],
+  points: readonly P[],
   top: number,
 ): Html {
   const y = (value: number): string => (height - (value / top) * height).toFixed(2);
@@ -179,7 +206,7 @@ function drawSeries(
 }
 
 /** From the first series' value to the second's, the first marked. */
-function drawSpans({ series }: Plot, points: readonly TrendPoint[], top: number): Html {
+function drawSpans<P>({ series }: Plot<P>, points: readonly P[], top: number): Html {
   const y = (value: number): string => (height - (value / top) * height).toFixed(2);
   let marks = "";
   let spans = "";
@@ -194,7 +221,12 @@ function drawSpans({ series }: Plot, points: readonly TrendPoint[], top: number)
 }
 
 /** What a pointer resting on an interval is told. */
-function hover({ series, say }: Plot, point: TrendPoint, index: number, stepMs: number): Html {
+function hover<P extends Interval>(
+  { series, say }: Plot<P>,
+  point: P,
+  index: number,
+  stepMs: number,
+): Html {
   const said = series.map(({ name, read }) => {
     const value = read(point);
     return `${name}: ${value === null ? "none" : say(value)}`;
@@ -211,15 +243,10 @@ function hover({ series, say }: Plot, point: TrendPoint, index: number, stepMs: 
   </rect>`;
 }
 
-function ends({ window }: Trend): Html {
-  const marks =
-    window === "24h"
-      ? ["24 h ago", "18 h", "12 h", "6 h", "now"]
-      : ["7 d ago", "5 d", "3½ d", "2 d", "now"];
-  return html`${marks.map((mark) => html`<span>${mark}</span>`)}`;
-}
-
-function numbers({ title, series, say }: Plot, { points, stepMs }: Trend): Html {
+function numbers<P extends Interval>(
+  { title, series, say }: Plot<P>,
+  { points, stepMs }: Span<P>,
+): Html {
   return html`<div class="scroll" tabindex="0" role="group" aria-label="${title} as a table">
     <table class="numbers">
       <thead>
