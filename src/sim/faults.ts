@@ -20,6 +20,7 @@ export const faults = {
   "create-late": "the answer is lost, and the machine appears a minute later",
   "create-hangs": "the provider never answers a request for a machine",
   "list-lag": "the provider's list shows what was some seconds ago",
+  "list-forgets": "the provider's list leaves a machine out once",
   "list-fails": "the provider's list cannot be had",
   "destroy-answer-lost": "the provider ended the machine, and the answer is lost",
   "destroy-fails": "the provider cannot end a machine now",
@@ -36,6 +37,9 @@ export const faults = {
 
 export type Fault = keyof typeof faults;
 export const allFaults = Object.keys(faults) as Fault[];
+export const faultPairs: readonly (readonly Fault[])[] = allFaults.flatMap((one, index) =>
+  allFaults.slice(index + 1).map((other) => [one, other]),
+);
 
 /** Decides which faults happen where, and remembers those that did. */
 export class Faults {

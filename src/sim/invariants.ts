@@ -1,4 +1,5 @@
 import { jobStates, type JobSighting, type JobState } from "../domain/job.ts";
+import { runnerStates } from "../domain/runner.ts";
 import type { MachineSpec } from "../providers/provider.ts";
 import type { CloudMachine } from "./cloud.ts";
 import type { World } from "./world.ts";
@@ -11,6 +12,7 @@ export const invariants = {
   "no-kill": "we never end a machine whose job runs within its time",
   trust: "a job is never given to a pool that refuses its trust class",
   "no-loss": "what was acknowledged is on record",
+  forward: "the state of a job or a runner only moves forward",
   served: "every job that stays wanted runs, in good time once the world is calm",
   "no-leak": "no machine or registration outlives its bound",
   truth: "our record of a job ends as the forge's did",
@@ -36,6 +38,8 @@ export class Invariants {
   readonly #acknowledged: JobSighting[] = [];
   /** Names of machines that some provider was asked for. */
   readonly #asked = new Set<string>();
+  /** The state that each job and runner was last seen in. */
+  readonly #states = new Map<string, string>();
   #checked = 0;
   #broken: Violation | null = null;
 
@@ -108,6 +112,7 @@ export class Invariants {
     if (row?.["id"] === this.#checked) return;
     this.#checked = Number(row?.["id"]);
     this.#checkTrust();
+    this.#checkForward();
   }
 
   /** What must hold when the world is calm and all work is done. */
@@ -148,6 +153,19 @@ export class Invariants {
           this.#break("trust", `job ${String(id)} (${String(trust)}) went to pool ${name}`);
         }
       }
+    }
+  }
+
+  #checkForward(): void {
+    const query = "select id, state from jobs union all select name, state from runners";
+    for (const row of this.#world.disk.rows(query)) {
+      const [id, state] = [String(row["id"]), String(row["state"])];
+      const order: readonly string[] = id.startsWith("mf-") ? runnerStates : jobStates;
+      const before = this.#states.get(id);
+      if (before !== undefined && order.indexOf(state) < order.indexOf(before)) {
+        this.#break("forward", `${id} was ${before} and is ${state}`);
+      }
+      this.#states.set(id, state);
     }
   }
 
