@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Proxy } from "../../test/replicas/proxy.ts";
 import { postgresMissing, startPostgres, type TestPostgres } from "../../test/postgres.ts";
 import { samplePool } from "../../test/samples.ts";
@@ -71,7 +71,7 @@ describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () =>
     server = await startPostgres();
   });
   after(() => server.stop());
-  beforeEach(async (t) => {
+  beforeEach(async () => {
     url = await server.newDatabase();
     forge = new FakeForge("acme");
     closing = [];
@@ -85,10 +85,9 @@ describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () =>
         exit(0);
       },
     });
-    if ("after" in t)
-      t.after(async () => {
-        for (const close of closing.reverse()) await close();
-      });
+  });
+  afterEach(async () => {
+    for (const close of closing.reverse()) await close();
   });
 
   async function replica(
@@ -204,16 +203,27 @@ describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () =>
     forge.tell = (sighting) => void other.fleet.intake.record([sighting]).catch(() => {});
     forge.queue("1", ["one"]);
     await until("the holder is about to ask", () => (at === "mint" ? arrived : given !== null));
+    closing.push(async () => {
+      proxy.resume();
+      gate.resolve();
+      clock.goOn();
+    });
     return { holder, other, clock, proxy, gate, signal: () => given };
   }
 
   test("a holder that was stopped before its call does not make it when it goes on", async () => {
-    const { holder, other, clock, proxy, gate } = await stoppedHolder("mint");
+    const { holder, other, clock, proxy, gate, signal } = await stoppedHolder("mint");
     clock.stop();
     proxy.stall();
     await until("the other did it all", () => gone(other.store));
-    proxy.resume();
+    // Neither a timer nor the database tells it: it must look at the clock.
+    const ended = new Promise<void>((resolve) => {
+      holder.store.onWake((topic) => topic === "pool/one" && resolve());
+    });
     gate.resolve();
+    await ended;
+    assert.equal(signal(), null, "it asked for the machine");
+    proxy.resume();
     clock.goOn();
     await holder.fleet.stop();
     assert.equal(box.calls.create, 1);
