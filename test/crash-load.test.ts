@@ -47,7 +47,7 @@ const acknowledged = new Map<string, Expected>();
 const listeners = new Set<() => void>();
 const ran = join(manager.folder, "ran");
 let submitted = 0;
-let isOver = false;
+const load = { isOver: false };
 
 /** Notes in a file that it ran, and says some lines. */
 function nextJob(): { expected: Expected; body: object } {
@@ -66,7 +66,7 @@ function nextJob(): { expected: Expected; body: object } {
 }
 
 async function submit(): Promise<void> {
-  while (!isOver) {
+  while (!load.isOver) {
     const { expected, body } = nextJob();
     try {
       const response = await manager.ask("/v1/jobs", body);
@@ -83,7 +83,7 @@ async function submit(): Promise<void> {
 }
 
 async function roomForMore(): Promise<void> {
-  while (!isOver && openJobs() >= openJobsMax) await pause(20);
+  while (!load.isOver && openJobs() >= openJobsMax) await pause(20);
 }
 
 function openJobs(): number {
@@ -175,7 +175,7 @@ test(
       }
       await untilReady();
     } finally {
-      isOver = true;
+      load.isOver = true;
       await Promise.all(submitters);
     }
     await calm();

@@ -82,7 +82,7 @@ test("a process that may open few files refuses what it cannot do, and lives on"
   const id = await submit(manager);
   await manager.saidThat(/EMFILE|box made it/);
   assert.ok(manager.isRunning && (await manager.isReady()));
-  assert.equal(await manager.end("SIGTERM"), 0);
+  assert.equal(await manager.end("SIGTERM"), 0, manager.said);
   Object.assign(manager.settings, { around: [] });
   await manager.start();
   const response = await manager.ask(`/v1/jobs/${id}`);

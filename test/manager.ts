@@ -24,7 +24,7 @@ export class Manager {
   #process: ChildProcess | undefined;
   /** What it said on both streams since its last start. */
   said = "";
-  #listeners = new Set<() => void>();
+  readonly #listeners = new Set<() => void>();
 
   private constructor(settings: ManagerSettings) {
     this.settings = settings;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { keepTime, type Moment } from "../store/times.ts";
 import { World } from "../../test/world.ts";
-import { SteadyClock } from "./clock.ts";
+import { SteadyClock, within } from "./clock.ts";
 
 const hourMs = 3_600_000;
 
@@ -27,6 +27,26 @@ describe("a steady clock", () => {
     assert.equal(clock.now(), wall);
     assert.equal(clock.setByMs(), 0);
   });
+});
+
+test("work that throws at once leaves neither a timer nor an ear behind", async () => {
+  let timers = 0;
+  const clock = {
+    now: () => 0,
+    after: () => {
+      timers += 1;
+      return () => (timers -= 1);
+    },
+  };
+  const parent = new AbortController();
+  const work = (): never => {
+    throw new Error("at once");
+  };
+  await assert.rejects(within(clock, 1000, parent.signal, work), /at once/);
+  assert.equal(timers, 0);
+  // With an ear left, this would be a rejection that nobody handles, which ends the process.
+  parent.abort(new Error("stopping"));
+  await new Promise((resolve) => setImmediate(resolve));
 });
 
 /** A manager dies, the clock is set, and the next one starts on the same store. */

@@ -85,8 +85,10 @@ export async function within<T>(
     stop(new Error(`no answer within ${Math.round(ms / 1000)} s`)),
   );
   parent.addEventListener("abort", parentStops, { once: true });
-  const running = work(controller.signal);
+  // What throws before it first waits has failed like any other: our timer and ear must go too.
+  const running = (async () => work(controller.signal))();
   running.catch(() => {});
+  aborted.catch(() => {});
   try {
     return await Promise.race([running, aborted]);
   } finally {
