@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   flat: async () => (await import("./flat.ts")).flat,
   idle: async () => (await import("./idle.ts")).idle,
   help: async () => (await import("./help.ts")).help,
+  simulate: async () => (await import("./simulate.ts")).simulate,
 };
 
 const words = process.argv.slice(2);

@@ -88,7 +88,7 @@ function draw({ title, essence, parts, isNested, said }: Bars, runs: readonly Co
       )}
     </dl>
     <p class="legend">
-      ${parts.map(
+      ${(isNested ? parts.toReversed() : parts).map(
         ({ kind, name }) =>
           html`<span class="key plain"><span class="swatch ${kind}"></span>${name}</span> `,
       )}

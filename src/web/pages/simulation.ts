@@ -8,7 +8,7 @@ import type { Trace } from "../../sim/trace/trace.ts";
 import { style } from "../assets.ts";
 import { duration, exactTime, sizeText } from "../words.ts";
 import { mark } from "./layout.ts";
-import { labelList, money, table, type Column, type Html } from "./parts.ts";
+import { labelList, money, prose, table, type Column, type Html } from "./parts.ts";
 import { drawComparison } from "./simulation-bars.ts";
 import { simulationPlots } from "./simulation-plots.ts";
 
@@ -210,10 +210,10 @@ function restsOn({ results, notes }: Simulation): Html {
       ({ name, about, source, assumptions }) =>
         html`<div class="policy" id="policy-${name}">
           <h3>${name}</h3>
-          <p>${about}</p>
+          <p>${prose(about)}</p>
           <p class="soft">From ${source}.</p>
           <ul class="assumptions">
-            ${assumptions.map((one) => html`<li>${one}</li>`)}
+            ${assumptions.map((one) => html`<li>${prose(one)}</li>`)}
           </ul>
         </div>`,
     )}
@@ -256,9 +256,8 @@ section > table.cards { margin-top: 0.8rem; }
 .key.plain::before { content: none; }
 .compared { grid-template-columns: minmax(0, 1fr); }
 @media (max-width: 44rem) {
-  .bars { grid-template-columns: minmax(0, 1fr) max-content; gap: 0.15rem 0.9rem; }
+  .bars { display: block; }
   .bars dt { max-width: none; }
-  .bars svg { grid-row: auto; grid-column: 1 / -1; margin-bottom: 0.5rem; order: 1; }
-  .bars .row { display: contents; }
+  .bars dd { display: block; margin: 0.15rem 0 0.8rem; color: var(--soft); }
 }
 `;
