@@ -17,6 +17,8 @@ export interface ChildOptions {
   readonly mend: string;
   /** Called with each whole line of stderr. */
   readonly onLine?: (line: string) => void;
+  /** Where it runs; podman's monitor leaves a file there when a machine runs out of memory. */
+  readonly folder?: string;
   /** Signals go to all that the tool started, too; for tools that do not pass them on. */
   readonly wholeGroup?: boolean;
 }
@@ -34,12 +36,13 @@ const patienceMs = 10_000;
 export function runTool(
   tool: string,
   args: readonly string[],
-  { signal, environment, mend, onLine, wholeGroup = false }: ChildOptions,
+  { signal, environment, mend, onLine, folder, wholeGroup = false }: ChildOptions,
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new ProviderError("unreachable", `${tool} was not run`));
     const child = spawn(tool, args, {
       env: environment,
+      cwd: folder,
       detached: true,
       stdio: ["ignore", "pipe", "pipe"],
     });

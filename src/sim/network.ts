@@ -26,7 +26,7 @@ export function call<T>(trip: Trip, effect: () => T): Promise<T> {
       clock.after(answerMs / 2, () => {
         signal.removeEventListener("abort", stop);
         if (!life.step()) return;
-        if ("error" in answer) reject(answer.error as Error);
+        if ("error" in answer) reject(answer.error);
         else resolve(answer.value);
       });
     });

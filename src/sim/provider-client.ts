@@ -109,7 +109,7 @@ export class ProviderClient implements Provider {
   close = (): Promise<void> => Promise.resolve();
 
   #refuseInOutage(): void {
-    const { chance, clock, faults } = this.#parts;
+    const { clock, faults } = this.#parts;
     if (inOutage("provider-outage", this.name, { faults, now: clock.now() })) {
       throw lost("no route to it");
     }

@@ -37,5 +37,6 @@ for (let seed = share.from; seed < share.from + share.seeds; seed += share.every
     machines,
     crashes,
   };
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread has no origin
   parentPort?.postMessage(result);
 }

@@ -173,7 +173,7 @@ export class World {
   }
 
   #start(): void {
-    const { clock, faults } = this;
+    const { clock, chance, faults } = this;
     const generation = ++this.#generation;
     const diesAt = this.#diesAt(generation);
     const life = new Life(
@@ -183,10 +183,10 @@ export class World {
       () => this.#buried(life),
     );
     this.#life = life;
-    startManager(
-      { ...this, tell: this.tell.bind(this), asking: this.invariants.asking },
-      life,
-    ).then(
+    const { scenario, disk, forge, clouds, invariants } = this;
+    const tell = this.tell.bind(this);
+    const { asking } = invariants;
+    startManager({ scenario, clock, chance, faults, disk, forge, clouds, tell, asking }, life).then(
       (manager) => {
         if (life.isDead) return;
         this.manager = manager;

@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { runTool, type Finished } from "../child.ts";
 
 export const podmanMend =
@@ -50,7 +50,8 @@ export class Podman {
   ): Promise<Finished> {
     const environment = { ...toolEnvironment(), CONTAINERS_CONF: this.conf };
     const listen = onLine === undefined ? {} : { onLine };
-    return runTool("podman", args, { signal, environment, mend: podmanMend, ...listen });
+    const folder = dirname(this.conf);
+    return runTool("podman", args, { signal, environment, mend: podmanMend, folder, ...listen });
   }
 }
 
