@@ -18,7 +18,9 @@ test(
   async (t) => {
     const pools = ["one", "two", "three", "four"];
     const world = await ReplicaWorld.open({
-      ...{ leaseSeconds: 3, pools, max: 3 },
+      leaseSeconds: 3,
+      pools,
+      max: 3,
       skewsMs: [-7_000, 0, 5_000],
     });
     t.after(() => world.close());

@@ -23,7 +23,7 @@ const timing = { tickMs: 200, sweepMs: 400, pollMs: 500, leaseMs: 1500, lagMs: 3
 /** Real time, whose timers wait while the process is as if stopped. */
 class StoppableClock implements Clock {
   #isStopped = false;
-  #late: (() => void)[] = [];
+  readonly #late: (() => void)[] = [];
 
   now = systemClock.now;
   elapsed = (): number => performance.now();
@@ -126,7 +126,12 @@ describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () =>
       ...own.provider,
     };
     const fleet = createFleet({
-      ...{ store, clock, log: silentLog, observer: silentObserver, timing, replica: name },
+      store,
+      clock,
+      log: silentLog,
+      observer: silentObserver,
+      timing,
+      replica: name,
       chance: () => (seed = (seed * 16807) % 2147483647) / 2147483647,
       forges: new Map([["acme", ownForge]]),
       providers: new Map([["box", provider]]),
@@ -268,7 +273,9 @@ describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () =>
     const pools = ["p1", "p2", "p3", "p4", "p5", "p6"];
     const one = await replica("one", pools);
     const shares = async (): Promise<string> => {
-      const held = Object.entries(await holders(one.store)).filter(([name]) => /^pool/.test(name));
+      const held = Object.entries(await holders(one.store)).filter(([name]) =>
+        name.startsWith("pool"),
+      );
       const counts = Map.groupBy(held, ([, holder]) => holder);
       return [...counts]
         .map(([name, its]) => `${name} ${its.length}`)

@@ -116,7 +116,11 @@ class RunningFleet implements Fleet {
     );
     const { store, clock, log, replica } = parts;
     this.#spread = new Spread({
-      ...{ store, clock, log, replica, leaseMs: this.#timing.leaseMs },
+      store,
+      clock,
+      log,
+      replica,
+      leaseMs: this.#timing.leaseMs,
       changed: (resource) => this.#keepers.get(resource)?.look(),
     });
     this.intake = new FleetIntake(parts.store, parts.forges, this.pools);

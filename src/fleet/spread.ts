@@ -79,11 +79,6 @@ export class Spread {
     );
   }
 
-  /** Names of the replicas that live, as far as we know. */
-  get living(): readonly string[] {
-    return this.#living;
-  }
-
   add(resource: string): void {
     this.#resources.push(resource);
   }

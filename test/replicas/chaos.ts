@@ -80,7 +80,9 @@ export class Chaos {
   /** Until each pool is held, and no replica holds two more than another. */
   async spreadOut(): Promise<void> {
     await until("the pools are spread evenly", async () => {
-      const pools = (await this.#world.holds()).filter(({ resource }) => /^pool/.test(resource));
+      const pools = (await this.#world.holds()).filter(({ resource }) =>
+        resource.startsWith("pool"),
+      );
       const shares = Map.groupBy(pools, ({ holder }) => holder);
       const { options, replicas } = this.#world;
       return (
@@ -166,7 +168,10 @@ export class Chaos {
     const runs = join(this.#world.folder, "runs");
     const script = `echo ${token} >> '${runs}'; sleep ${seconds}; exit ${exitCode}`;
     const body = {
-      ...{ repository: "replicas", source: { kind: "none" }, pool, name: token },
+      repository: "replicas",
+      source: { kind: "none" },
+      pool,
+      name: token,
       command: ["sh", "-c", script],
     };
     const answer = await Promise.race([
@@ -182,11 +187,11 @@ export class Chaos {
   }
 }
 
-export function pause(ms: number): Promise<void> {
+function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-export async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
+async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
   const end = Date.now() + 120_000;
   while (!(await holds())) {
     assert.ok(Date.now() < end, `never: ${what}`);
