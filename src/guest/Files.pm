@@ -92,17 +92,18 @@ sub send_artifacts {
     my ($line, $work, $folder, $output) = @_;
     my $budget = WALK_MAX;
     my %seen;
-    # For all of them together: a job's end must not wait for a disk that stays full.
-    my $refused_until = Clock::now_ms() + REFUSED_MS;
-    my $latest = Loop::deadline() - REPORT_MS;
-    $refused_until = $latest if $latest < $refused_until;
+    my $patience = REFUSED_MS;
     for my $pattern (@{ $work->{artifact} || [] }) {
         my @paths = find_files($folder, $pattern, \$budget);
         $output->note("no file matches $pattern") if !@paths;
         for my $path (grep { !$seen{$_}++ } @paths) {
             if (keys %seen > FILES_MAX) { return $output->note('only the first ' . FILES_MAX . ' artifacts are taken') }
-            my $problem = send_file($line, $folder, $path, $refused_until);
-            $output->note("artifact $path is left behind: $problem") if $problem;
+            my $problem = send_file($line, $folder, $path, $patience);
+            if ($problem) {
+                $output->note("artifact $path is left behind: $problem");
+                # Once is enough: a job's end must not wait again for a disk that stays full.
+                $patience = 0 if $line->{refused_at};
+            }
             return if $Loop::told_to_stop;
         }
     }
@@ -111,13 +112,14 @@ sub send_artifacts {
 }
 
 sub send_file {
-    my ($line, $folder, $path, $refused_until) = @_;
+    my ($line, $folder, $path, $patience) = @_;
     my ($file, $size) = open_inside($folder, $path);
     return $size if !$file;
+    my $left = Loop::deadline() - REPORT_MS - Clock::now_ms();
     my $answer = Loop::call(
         $line,
         method => 'PUT', path => 'artifact?path=' . Wire::escape($path), file => $file, size => $size,
-        refused_until => $refused_until,
+        refused_ms => $left < $patience ? $left : $patience,
     );
     return 'the machine was told to stop' if !$answer;
     return $answer->{status} >= 200 && $answer->{status} < 300 ? undef : Wire::refusal($answer);

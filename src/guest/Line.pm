@@ -36,12 +36,12 @@ sub new {
     return $self;
 }
 
-# Asks: method, path; type and body, or file and size; patience (ms); refused_until: when (by our
-# clock) a refusal that asking again might change is taken for the answer after all; begin->() before
-# the body of a good answer (again with each try) and into->(bytes) for its pieces.
+# Asks: method, path; type and body, or file and size; patience (ms); refused_ms: so long after
+# the first refusal that asking again might change, it is taken for the answer after all; begin->()
+# before the body of a good answer (again with each try) and into->(bytes) for its pieces.
 sub ask {
     my ($self, %question) = @_;
-    @$self{qw(question answer tries again_at)} = (\%question, undef, 0, 0);
+    @$self{qw(question answer tries again_at refused_at)} = (\%question, undef, 0, 0, undef);
     return;
 }
 
@@ -290,9 +290,11 @@ sub finished {
     my $is_clean = !$self->{closes} && !$self->{until_close} && $self->{out} eq '' && !$self->{file};
     $self->{busy} = 0;
     $self->hang_up if !$is_clean;
-    my $until = $self->{question}{refused_until};
-    my $is_final = defined $until && Clock::now_ms() >= $until;
-    return $self->ask_later("status $status", 0) if !$is_final && ($status == 408 || $status == 429 || $status >= 500);
+    if ($status == 408 || $status == 429 || $status >= 500) {
+        my $patience = $self->{question}{refused_ms};
+        my $refused_at = $self->{refused_at} //= Clock::now_ms();
+        return $self->ask_later("status $status", 0) if !defined $patience || Clock::now_ms() < $refused_at + $patience;
+    }
     $self->{answer} = { status => $status, body => $body };
     return;
 }
