@@ -160,6 +160,15 @@ test("a machine: its state, why, what failed and what it cost; with its history"
   );
 });
 
+test("a machine whose provider is no longer configured is told as such", async () => {
+  const listed = fleet.providerList;
+  await fleet.machine("m-orphan", "up");
+  assert.doesNotMatch(await told("m-orphan"), /no longer configured/);
+  fleet.providerList = [];
+  assert.match(await told("m-orphan"), /Provider box, which made it, is no longer configured/);
+  fleet.providerList = listed;
+});
+
 test("a pool's limit of none is told as such", async () => {
   fleet.pools = [samplePool({ max: 0 })];
   const job = await fleet.put({ externalId: `${++count}`, labels: own() });

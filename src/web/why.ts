@@ -55,7 +55,7 @@ export async function why(fleet: Fleet, id: string, now: number): Promise<Why> {
     });
   }
   const because = (await history(db, machine.name)).map((fact) => told(fact, ""));
-  const answer = whyMachine(machine, now);
+  const answer = whyMachine(fleet, machine, now);
   return { id, kind: "machine", state: machine.state, ...answer, because };
 }
 
@@ -211,15 +211,19 @@ const machineWords: Readonly<Record<RunnerState, string>> = {
   gone: "It is gone",
 };
 
-function whyMachine(machine: Runner, now: number): Answer {
+function whyMachine(fleet: Fleet, machine: Runner, now: number): Answer {
   const money = costSoFar(machine, now);
   const lived = duration((machine.goneAt ?? now) - machine.claimedAt);
   const paid =
     machine.price.microUsdPerHour === 0 ? "" : ` It cost ${formatUsd(money)} in ${lived}.`;
   const tries = machine.tries === 0 ? "" : ` ${counted(machine.tries, "call")} failed so far.`;
+  const isOrphan = fleet.providers().every(({ name }) => name !== machine.provider);
   return {
     summary: `${machineWords[machine.state]}: ${machine.reason}.${tries}${paid}`,
-    advice: null,
+    advice:
+      isOrphan && machine.state !== "gone"
+        ? `Provider ${machine.provider}, which made it, is no longer configured: nothing removes it until it is again.`
+        : null,
   };
 }
 

@@ -22,6 +22,7 @@ import {
   money,
   perHour,
   poolLink,
+  prose,
   table,
   timeline,
   when,
@@ -127,6 +128,7 @@ export async function machinePage(web: Web, name: string): Promise<Page> {
       <h1 class="name">${machine.name}</h1>
       <p class="under">${machineBadge(machine.state)}</p>
       <p class="why">${isolated(answer.summary)}</p>
+      ${answer.advice === null ? "" : html`<p class="advice">${prose(answer.advice)}</p>`}
     </div>
     <div class="split">
       <div class="aside" data-part="facts">
