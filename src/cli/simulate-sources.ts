@@ -1,5 +1,4 @@
 import { createReadStream, existsSync, createWriteStream } from "node:fs";
-import { stat } from "node:fs/promises";
 import { once } from "node:events";
 import { join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";

@@ -89,7 +89,7 @@ function inTheSimulation(pool: Pool, jobs: readonly SampleJob[]): Observed {
   const setting = sampleSetting([{ ...pool }], { bootMs: [bootMs], endingMs: 0 });
   const { waitMs, lives } = sampleRun(sampleTrace([early, ...later]), setting);
   const machineMs = lives.reduce((sum, life) => sum + life.goneAt - life.startedAt, 0);
-  return { waits: [...waitMs.slice(1)], machines: lives.length, machineMs };
+  return { waits: Array.from(waitMs.subarray(1)), machines: lives.length, machineMs };
 }
 
 function randomJobs(seed: number, count: number, labelLists: readonly string[][]): SampleJob[] {
