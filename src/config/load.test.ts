@@ -93,6 +93,7 @@ pools:
     accept: [trusted]
     network: true
     boot: 90s
+    learn: $20
     idle: 1h30m
     timeout: 2h
 `,
@@ -119,6 +120,7 @@ pools:
         { days: [0, 1, 2, 3, 4, 5], from: 1320, to: 360, warm: 3 },
         { days: [], from: 0, to: 1440, warm: 1 },
       ],
+      learn: { unit: "usd", amount: 20 },
       image: null,
       network: true,
       bootDeadlineSeconds: 90,

@@ -75,18 +75,28 @@ export class Learner {
     }
   }
 
+  /** The label classes that it forecasts. */
+  get classes(): readonly string[] {
+    return [...this.#histories.keys()];
+  }
+
   /** Up to when arrivals are counted; null: nothing was told yet. */
   get until(): number | null {
     return this.#until;
   }
 
+  /** There is nothing to tell from before `at` (ms). Without effect once something was told. */
+  begin(at: number): void {
+    this.#until ??= this.#origin = Math.floor(at / stepMs) * stepMs;
+  }
+
   /** Counts the steps from the last up to `until` (ms): all that came in them, in any order. */
   fold(until: number, arrivals: readonly Arrivals[]): void {
     const end = Math.floor(until / stepMs) * stepMs;
-    if (this.#until === null) this.#until = this.#origin = firstStep(arrivals) ?? end;
+    this.begin(firstStep(arrivals) ?? end);
     const byStep = Map.groupBy(arrivals, ({ at }) => at);
-    for (let at = this.#until; at < end; at += stepMs) this.#step(at, byStep.get(at) ?? []);
-    this.#until = Math.max(this.#until, end);
+    for (let at = this.#until ?? end; at < end; at += stepMs) this.#step(at, byStep.get(at) ?? []);
+    this.#until = Math.max(this.#until ?? end, end);
   }
 
   #step(at: number, arrivals: readonly Arrivals[]): void {
@@ -174,7 +184,8 @@ export class Learner {
     unitsPerHour: (labelClass: string) => number,
   ): WarmTarget[] {
     if (this.#until === null || this.ledger.stopped(now) !== null) return [];
-    if (now - this.#plannedAt >= replanMs) this.#replan(now, unitsPerHour);
+    // By what it was told, not by the time: a past that is told at once is a lot of news.
+    if (this.#until - this.#plannedAt >= replanMs) this.#replan(this.#until, unitsPerHour);
     const targets: WarmTarget[] = [];
     for (const [labelClass, kept] of this.#kept) {
       const history = this.#histories.get(labelClass);
@@ -190,15 +201,15 @@ export class Learner {
   }
 
   /** Chooses the likeliest uses that the allowance pays for, over all classes and situations. */
-  #replan(now: number, unitsPerHour: (labelClass: string) => number): void {
-    const weight = weightAt(this.#until ?? now, this.#origin);
+  #replan(until: number, unitsPerHour: (labelClass: string) => number): void {
+    const weight = weightAt(until, this.#origin);
     const all = [...this.#histories].flatMap(([labelClass, history]) =>
       history.chances(weight).map((one) => ({ ...one, labelClass })),
     );
     all.sort((a, b) => b.chance - a.chance || a.count - b.count);
     let left = this.ledger.allowance;
     this.#kept = new Map();
-    this.#plannedAt = now;
+    this.#plannedAt = until;
     for (const { labelClass, situation, count, chance, share } of all) {
       left -= share * unitsPerHour(labelClass);
       if (left < 0 || chance < chanceLeast) return;
@@ -241,7 +252,7 @@ function stepsSince(
   labelClass: string,
   fresh: readonly Arrivals[],
 ): number[] {
-  const length = Math.min(memorySteps, Math.max(0, Math.ceil((now - from) / stepMs)));
+  const length = Math.min(memorySteps, Math.max(0, Math.floor((now - from) / stepMs) + 1));
   const steps = Array.from({ length }, () => 0);
   for (const one of fresh) {
     const index = (one.at - from) / stepMs;

@@ -215,6 +215,61 @@ describe("machines kept", () => {
   });
 });
 
+describe("machines kept by a forecast", () => {
+  const own = labelClass(["linux", "x64"]);
+  const pool = samplePool({ warm: 1, max: 10, idleSeconds: 60 });
+  const learned = [
+    { labelClass: own, count: 3, reason: "3 expected within 2 min" },
+    { labelClass: "gpu", count: 2, reason: "2 expected within 2 min" },
+  ];
+
+  test("are claimed beside what is ready, and say why", () => {
+    const seen = world([{ labelClass: own, idle: 2, waiting: 1 }, { waiting: 1 }], { pool });
+    const actions = plan({ ...look(seen), learned });
+    assert.deepEqual(claims(actions), { "class-1": 1, [own]: 2, gpu: 2 });
+    assert.match(JSON.stringify(actions), /3 expected within 2 min, 1 ready; /);
+  });
+
+  test("never are fewer than the configuration says", () => {
+    const few = [{ ...learned[0]!, count: 1 }];
+    const seen = look(world([], { pool: { ...pool, warm: 2 } }));
+    assert.deepEqual(claims(plan({ ...seen, learned: few })), { [own]: 2 });
+  });
+
+  test("get only the room that jobs leave", () => {
+    const seen = world([{ waiting: 3, busy: 4 }], { pool: { ...pool, max: 8 } });
+    assert.deepEqual(claims(plan({ ...look(seen), learned })), { "class-0": 3, [own]: 1 });
+  });
+
+  test("are let go once the forecast is over and they idled for long", () => {
+    const seen = world(
+      [
+        { labelClass: own, idle: 3 },
+        { labelClass: "gpu", idle: 2 },
+      ],
+      { pool },
+    );
+    assert.deepEqual(plan({ ...look(seen), learned }), []);
+    assert.deepEqual(retired(plan(look(seen))), [
+      [own, "idle", 2],
+      ["gpu", "idle", 2],
+    ]);
+    const early = { ...look(seen), now: 59_000 };
+    assert.deepEqual(plan(early), []);
+  });
+
+  test("make room for jobs that wait", () => {
+    const seen = world(
+      [
+        { labelClass: "gpu", idle: 2 },
+        { waiting: 2, since: 0 },
+      ],
+      { pool: { ...pool, max: 2, warm: 0 } },
+    );
+    assert.deepEqual(retired(plan({ ...look(seen), learned })), [["gpu", "idle", 2]]);
+  });
+});
+
 describe("retirements", () => {
   test("are of machines idle for too long, beyond those wanted", () => {
     const pool = samplePool({ warm: 1, idleSeconds: 300 });

@@ -40,6 +40,12 @@ export function checkedPool(
       },
     );
   }
+  if (pool.learn?.unit === "usd" && provider.price(pool.size).microUsdPerHour === 0) {
+    throw new MayflyError("invalid", `machines of provider ${pool.provider} cost nothing`, {
+      where: `${where}.learn`,
+      hint: 'Limit them by time instead: write machine-hours, like "100h".',
+    });
+  }
   return { ...pool, maximum: pool.maximum ?? maximum };
 }
 

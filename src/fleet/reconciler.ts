@@ -1,6 +1,7 @@
 import { nextStep } from "../domain/lifecycle.ts";
 import { parseLabelClass, place } from "../domain/matching.ts";
 import { plan, warmClass, type PlanAction } from "../domain/planner.ts";
+import type { Price } from "../domain/money.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
@@ -17,6 +18,7 @@ import {
 import { postponeRunner, recordClaims } from "../store/runners.ts";
 import { RunnerSteps, type StepParts } from "./steps.ts";
 import type { HeldLease } from "./tenure.ts";
+import { Warmth } from "./warmth.ts";
 
 /** Runners of one pool acted on at once. What is beyond waits for the next round. */
 const inFlightMax = 100;
@@ -40,12 +42,18 @@ export class Reconciler {
   readonly #parts: ReconcilerParts;
   readonly #steps: RunnerSteps;
   readonly #inFlight = new Map<string, Promise<void>>();
+  /** Null: the pool does not learn. */
+  readonly #warmth: Warmth | null;
   #lastPlan: { at: number; actions: readonly PlanAction[] } | null = null;
 
   constructor(pool: Pool, parts: ReconcilerParts) {
     this.pool = pool;
     this.#parts = parts;
     this.#steps = new RunnerSteps(pool, parts);
+    const priceOf = (labelClass: string): Price =>
+      parts.calls.provider.price(this.#sizeOf(parseLabelClass(labelClass)));
+    const { learn } = pool;
+    this.#warmth = learn === null ? null : new Warmth(pool, learn, { ...parts, priceOf });
   }
 
   get lastPlan(): { at: number; actions: readonly PlanAction[] } | null {
@@ -54,7 +62,7 @@ export class Reconciler {
 
   /** One round under the lease. Resolves to when it wants the next, at the latest (ms). */
   async round(lease: HeldLease, signal: AbortSignal): Promise<number> {
-    const actions = await this.#plan();
+    const actions = await this.#plan(lease);
     await this.#claim(lease, actions);
     await this.#retire(lease, actions, signal);
     await this.#stepDue(lease, signal);
@@ -68,7 +76,7 @@ export class Reconciler {
     await Promise.allSettled(this.#inFlight.values());
   }
 
-  async #plan(): Promise<readonly PlanAction[]> {
+  async #plan(lease: HeldLease): Promise<readonly PlanAction[]> {
     const { store, clock } = this.#parts;
     const now = clock.now();
     const { name } = this.pool;
@@ -81,8 +89,12 @@ export class Reconciler {
     const room = this.pool.max - total.booting - total.idle - total.busy - total.ending;
     const [wanting, surplus] = await Promise.all([
       wantingClasses(store.db, name, Math.min(classesMax, Math.max(0, room) + 1)),
-      surplusClasses(store.db, name, classesMax, warmClass(this.pool)),
+      surplusClasses(store.db, name, classesMax, [
+        warmClass(this.pool),
+        ...(this.#warmth?.classes ?? []),
+      ]),
     ]);
+    const learned = await this.#warmth?.targets(lease, { pool: this.pool, now, total, surplus });
     const holding = [poolBackOff, providerBackOff].find((it) => it !== null && it.until > now);
     const actions = plan({
       pool: this.pool,
@@ -90,6 +102,7 @@ export class Reconciler {
       total,
       wanting,
       surplus,
+      learned: learned ?? [],
       backOff: holding ?? null,
     });
     this.#lastPlan = { at: now, actions };

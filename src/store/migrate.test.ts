@@ -4,6 +4,7 @@ import { sql, type Kysely } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 import { placed, sampleClaim, sampleSighting } from "../../test/samples.ts";
 import { HandClock, onBothEngines } from "../../test/stores.ts";
+import { saveForecast } from "./arrivals.ts";
 import { addFacts } from "./facts.ts";
 import { recordSightings } from "./jobs.ts";
 import { takeLease } from "./leases.ts";
@@ -20,19 +21,22 @@ async function seed(store: Store): Promise<void> {
     assert.ok(lease);
     await recordClaims(tx, lease, [sampleClaim("m-small-a")], 10);
     await addFacts(tx, [{ subjectKind: "pool", subject: "small", kind: "noted", reason: "r" }]);
+    await saveForecast(tx, "small", "learned");
     await appendLog(tx, "acme-1", [{ seq: 0, at: 1, stream: "stdout", bytes: Buffer.from("x") }]);
   });
 }
 
 async function rows(store: Store): Promise<unknown> {
-  const read = async (table: "jobs" | "runners" | "facts" | "tallies" | "log_frames") =>
-    (await store.db.selectFrom(table).selectAll().execute()).map((row) => ({ ...row }));
+  const read = async (
+    table: "jobs" | "runners" | "facts" | "tallies" | "log_frames" | "forecasts",
+  ) => (await store.db.selectFrom(table).selectAll().execute()).map((row) => ({ ...row }));
   return {
     jobs: await read("jobs"),
     runners: await read("runners"),
     facts: await read("facts"),
     tallies: await read("tallies"),
     frames: await read("log_frames"),
+    forecasts: await read("forecasts"),
   };
 }
 

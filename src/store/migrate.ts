@@ -6,6 +6,7 @@ import * as core from "./migrations/001-core.ts";
 import * as cancellations from "./migrations/002-cancellations.ts";
 import * as births from "./migrations/003-births.ts";
 import * as endedJobs from "./migrations/004-ended-jobs.ts";
+import * as forecasts from "./migrations/005-forecasts.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
@@ -15,6 +16,7 @@ export const migrations: Readonly<Record<string, Step>> = {
   "002-cancellations": cancellations,
   "003-births": births,
   "004-ended-jobs": endedJobs,
+  "005-forecasts": forecasts,
 };
 
 /**

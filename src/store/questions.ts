@@ -139,20 +139,21 @@ export function wantingClasses(db: Database, pool: string, limit: number): Promi
 }
 
 /**
- * Label classes of a pool with machines to spare, longest first; `always` is among them if it has
- * any, however many others there are.
+ * Label classes of a pool with machines to spare, longest first; `always` are among them if they
+ * have any, however many others there are.
  */
 export async function surplusClasses(
   db: Database,
   pool: string,
   limit: number,
-  always?: string,
+  always: readonly string[] = [],
 ): Promise<ClassTally[]> {
   const some = await classes(db, pool, sql<boolean>`gap < 0`, limit);
-  if (always === undefined || some.length < bounded(limit)) return some;
-  if (some.some(({ labelClass }) => labelClass === always)) return some;
-  const is = sql<boolean>`gap < 0 and label_class = ${always}`;
-  return [...(await classes(db, pool, is, 1)), ...some];
+  if (some.length < bounded(limit)) return some;
+  const lacking = always.filter((one) => some.every(({ labelClass }) => labelClass !== one));
+  if (lacking.length === 0) return some;
+  const are = sql<boolean>`gap < 0 and label_class in (${sql.join(lacking)})`;
+  return [...(await classes(db, pool, are, lacking.length)), ...some];
 }
 
 async function classes(

@@ -7,6 +7,7 @@ const retentionMs = {
   jobs: 90 * dayMs,
   runners: 90 * dayMs,
   logs: 30 * dayMs,
+  forecasts: 90 * dayMs,
 } as const;
 
 /** Rows removed in one unit: nobody else waits long. */
@@ -17,6 +18,13 @@ export async function prune(store: Store, now: number): Promise<void> {
   while ((await pruneJobs(store, now)) === atOnce);
   while ((await pruneRunners(store, now)) === atOnce);
   while ((await pruneLogs(store, now)) === atOnce);
+  // Of pools that are no longer configured, or no longer learn.
+  await store.write(({ db }) =>
+    db
+      .deleteFrom("forecasts")
+      .where("saved_at", "<", now - retentionMs.forecasts)
+      .execute(),
+  );
 }
 
 function pruneJobs(store: Store, now: number): Promise<number> {

@@ -29,6 +29,7 @@ export interface Tables {
   artifacts: { job: string; path: string; size: number; sha256: string; at: number };
   cancellations: { job: string; at: number; reason: string };
   settings: { key: string; value: string };
+  forecasts: { pool: string; saved_at: number; state: string };
 }
 
 export interface JobsTable {

@@ -32,13 +32,12 @@ export function openWarmth(
   let fresh: Arrivals[] = [];
   let nextAt = -Infinity;
   let isTaught = false;
-  let shown: readonly WarmTarget[] = [];
   return {
     get nextAt() {
       return nextAt;
     },
     get classes() {
-      return shown.map((target) => target.labelClass);
+      return learner.classes;
     },
     targets: (view, newlyQueued) => {
       const { now } = view;
@@ -55,7 +54,7 @@ export function openWarmth(
         fresh = fresh.filter((one) => one.at >= until);
       }
       nextAt = at + stepMs;
-      return (shown = learner.targets(view, fresh, unitsPerHour));
+      return learner.targets(view, fresh, unitsPerHour);
     },
   };
 }
