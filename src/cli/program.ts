@@ -174,6 +174,7 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--billing <steps>", "1s,60s: by steps of, and never less than (1s)", more)
       .option("--labels <labels>", "every job asks for these, with commas between")
       .option("--skip-bad-rows", "leave out rows that make no sense, and count them")
+      .option("--train <part>", "0.6: judge the rest alone; this first part only teaches (0)")
       .option("--seed <number>", "another draw of boot times (1)")
       .option("--report <file>", "write a page with plots"),
   ).action(lazily(() => import("./simulate.ts")));

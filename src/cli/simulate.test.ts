@@ -67,6 +67,25 @@ describe("mayfly simulate", () => {
     assert.match(stdout, /A model:/);
   });
 
+  test("judges only what comes after what was learned from", async (t) => {
+    const folder = await setting(t);
+    const some = ["--trace", example, "--policies", "mayfly", "--json", "--boot", "60s"];
+    const learn = ["--set", "pools.small.learn=500h"];
+    const { trace, results, notes } = answerOf(
+      await mayfly(["simulate", ...some, ...learn, "--train", "0.6"], { folder }),
+    );
+    assert.ok(trace.jobs > 0 && trace.jobs < 2383);
+    const [plain, learned] = results;
+    assert.equal(plain?.jobs, trace.jobs);
+    assert.ok(learned!.wait.meanSeconds < plain.wait.meanSeconds);
+    assert.match(notes.join("\n"), /were only learned from; they are in no figure/);
+    for (const part of ["1", "60%", "-0.1"]) {
+      const { code, stderr } = await mayfly(["simulate", ...some, `--train=${part}`], { folder });
+      assert.equal(code, 64, stderr);
+      assert.match(stderr, /is no part of a trace/);
+    }
+  });
+
   test("JSON for programs; more machines wait less, warm ones cost more", async (t) => {
     const folder = await setting(t);
     const words = ["--set", "pools.small.max=3", "--set", "pools.small.max=40,pools.small.warm=3"];

@@ -4,11 +4,13 @@ import { formatUsd } from "../domain/money.ts";
 import { counted, listed, nearest, quote } from "../domain/words.ts";
 import { Chance } from "../sim/chance.ts";
 import { runTrace } from "../sim/trace/engine.ts";
-import { mayfly } from "../sim/trace/mayfly.ts";
+import { arrivalsOf } from "../sim/trace/learning.ts";
+import { mayfly, mayflyTaught } from "../sim/trace/mayfly.ts";
 import { outcomeOf, stepFor, type Outcome } from "../sim/trace/outcome.ts";
 import { others } from "../sim/trace/policies/index.ts";
 import type { Policy } from "../sim/trace/policy.ts";
 import type { Setting } from "../sim/trace/setting.ts";
+import { splitTrace } from "../sim/trace/split.ts";
 import type { Trace } from "../sim/trace/trace.ts";
 import { pastJobsOf } from "./forge-history.ts";
 import { exit } from "./exit.ts";
@@ -33,6 +35,7 @@ export interface SimulateFlags extends SourceFlags, SettingFlags {
   readonly since?: string;
   readonly save?: string;
   readonly policies?: string;
+  readonly train?: string;
   readonly seed?: string;
   readonly report?: string;
 }
@@ -51,9 +54,13 @@ export interface Result {
 export async function run(flags: SimulateFlags): Promise<number> {
   const chosen = choosePolicies(flags.policies);
   const seed = readSeed(flags.seed);
-  const { source, measured } = await readSource(flags);
-  const { settings, notes } = await readSettings(flags, measured);
-  const results = simulate(source.trace, settings, chosen, seed);
+  const part = readTrain(flags.train);
+  const { source: whole, measured } = await readSource(flags);
+  const { settings, notes: settingNotes } = await readSettings(flags, measured);
+  const { before, after } = splitTrace(whole.trace, part);
+  const source = { ...whole, trace: after };
+  const notes = part === 0 ? settingNotes : [...settingNotes, trainNote(before)];
+  const results = simulate(after, before, settings, chosen, seed);
   if (flags.report !== undefined) await writeReport(flags.report, source, results, notes);
   if (flags.json) await print(JSON.stringify(asJson(source, results, notes)));
   else await show(source, results, notes);
@@ -61,8 +68,10 @@ export async function run(flags: SimulateFlags): Promise<number> {
   return exit.ok;
 }
 
+/** `before` is what pools that learn have seen already. */
 function simulate(
   trace: Trace,
+  before: Trace,
   settings: readonly Setting[],
   chosen: readonly Policy[],
   seed: number,
@@ -71,7 +80,9 @@ function simulate(
   const status = new StatusLine(process.stderr);
   const results: Result[] = [];
   for (const setting of settings) {
-    for (const policy of chosen) {
+    const taught = mayflyTaught(arrivalsOf(before, setting));
+    for (const one of chosen) {
+      const policy = one === mayfly ? taught : one;
       status.show(`${counted(trace.count, "job")}: ${setting.name}, ${policy.name}…`);
       // The same boots for all, as far as they ask for machines in the same order.
       const chance = new Chance(seed).stream("boots");
@@ -96,6 +107,21 @@ function choosePolicies(text: string | undefined): readonly Policy[] {
       hint: meant === null ? `There are ${listed(names, 20)}.` : `Did you mean ${quote(meant)}?`,
     });
   });
+}
+
+function readTrain(text = "0"): number {
+  const part = /^(0|0?\.\d{1,4})$/.test(text) ? Number(text) : NaN;
+  if (part >= 0 && part < 1) return part;
+  throw new MayflyError("invalid", `${quote(text)} is no part of a trace`, {
+    where: "--train",
+    hint: "Write how much of its time only teaches, from 0 up to below 1, such as 0.6.",
+  });
+}
+
+function trainNote({ count, queuedAt }: Trace): string {
+  const days = count === 0 ? 0 : (queuedAt[count - 1]! - queuedAt[0]!) / (24 * 3600 * 1000);
+  const taught = `${counted(count, "job")} of the ${days.toFixed(1)} days before`;
+  return `${taught} were only learned from; they are in no figure.`;
 }
 
 function readSeed(text = "1"): number {

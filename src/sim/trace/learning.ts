@@ -1,5 +1,6 @@
 import { stepMs } from "../../domain/forecast.ts";
 import { Learner, type Arrivals, type ReadyView } from "../../domain/learner.ts";
+import { MayflyError } from "../../domain/errors.ts";
 import { labelClass } from "../../domain/matching.ts";
 import type { WarmTarget } from "../../domain/planner.ts";
 import type { Pool } from "../../domain/pool.ts";
@@ -28,6 +29,12 @@ export function openWarmth(
   if (pool.learn === null) return null;
   const learner = new Learner(pool.learn);
   const dollars = provider.price(pool.size).microUsdPerHour / 1e6;
+  if (pool.learn.unit === "usd" && dollars === 0) {
+    throw new MayflyError("invalid", `machines of provider ${pool.provider} cost nothing`, {
+      where: `pools.${pool.name}.learn`,
+      hint: 'Limit them by time instead: write machine-hours, like "100h"; or see --price.',
+    });
+  }
   const unitsPerHour = pool.learn.unit === "hours" ? () => 1 : () => dollars;
   let fresh: Arrivals[] = [];
   let nextAt = -Infinity;
