@@ -8,7 +8,7 @@ import { list as listTar } from "tar";
 import { pipeline } from "node:stream/promises";
 import { MayflyError } from "../domain/errors.ts";
 import { localTree } from "./local-tree.ts";
-import { scratchFolder } from "./testing.ts";
+import { mayfly, sampleJob, scratchFolder, StubServer } from "./testing.ts";
 
 function git(folder: string, ...args: string[]): string {
   const identity = [
@@ -109,6 +109,24 @@ test("no temporary folder stays, also when nobody reads to the end", async (t) =
   const deadline = Date.now() + 5_000;
   while ((await left()).length > 0 && Date.now() < deadline) await new Promise(setImmediate);
   assert.deepEqual(await left(), []);
+});
+
+test("a command leaves nothing behind, whether its tree was taken or not", async (t) => {
+  const folder = await scratchFolder(t);
+  const path = await repository(folder);
+  const TMPDIR = join(folder, "tmp");
+  await mkdir(TMPDIR);
+  const stub = await StubServer.start();
+  t.after(() => stub.stop());
+  stub.answers.set("POST /v1/trees", { sha256: "0".repeat(64), bytes: 1 });
+  stub.answers.set("POST /v1/jobs", sampleJob({ state: "waiting", outcome: null }));
+  const args = ["submit", "--repo", path, "--", "true"];
+  const sent = await mayfly(args, { environment: { ...stub.environment, TMPDIR } });
+  assert.equal(sent.code, 0, sent.stderr);
+  assert.deepEqual(await readdir(TMPDIR), []);
+  const nobody = { ...stub.environment, MAYFLY_SERVER: "http://127.0.0.1:9", TMPDIR };
+  assert.equal((await mayfly(args, { environment: nobody })).code, 69);
+  assert.deepEqual(await readdir(TMPDIR), []);
 });
 
 test("refusals say what to do", async (t) => {

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { rmSync } from "node:fs";
+import { mkdir, mkdtemp, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
 import type { Readable } from "node:stream";
@@ -115,7 +116,12 @@ async function archive(top: string, commit: string): Promise<Readable> {
   ]);
   const format = await git(["-C", top, "rev-parse", "--show-object-format"]);
   const folder = await mkdtemp(join(tmpdir(), "mayfly-archive-"));
-  const remove = () => rm(folder, { recursive: true, force: true });
+  // At once, and at the latest when we end: a command that is done does not wait for anything.
+  const remove = (): void => {
+    process.off("exit", remove);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  process.once("exit", remove);
   try {
     const options = ["--quiet", "--bare", "--template=", `--object-format=${format.stdout.trim()}`];
     const made = await git(["init", ...options, folder]);
@@ -126,10 +132,10 @@ async function archive(top: string, commit: string): Promise<Readable> {
     await mkdir(join(folder, "objects", "info"), { recursive: true });
     await writeFile(join(folder, "objects", "info", "alternates"), objects.stdout);
   } catch (error) {
-    await remove();
+    remove();
     throw error;
   }
   const stream = gitStream([`--git-dir=${folder}`, "archive", "--format=tar", commit]);
-  stream.once("close", () => void remove());
+  stream.once("close", remove);
   return stream;
 }

@@ -132,7 +132,7 @@ describe("claims", () => {
       labelClass: null,
       count: 5,
       until: null,
-      reason: "5 jobs waiting: 6 of at most 10 machines alive " + "(4 busy, 2 being removed)",
+      reason: "5 jobs waiting: 6 of at most 10 machines alive (4 busy, 2 being removed)",
     });
   });
 
