@@ -1,9 +1,9 @@
 import { Chance } from "../src/sim/chance.ts";
 
 /*
- * Makes examples/ci-trace.csv: three weeks of a small team's CI, invented but not unlike real ones. Pushes
- * come in working hours, each with a burst of jobs at once and one more when those are over; nights
- * have a scheduled run. node scripts/make-trace.ts > examples/ci-trace.csv
+ * Makes examples/ci-trace.csv: three weeks of a small team's CI, invented but not unlike real ones.
+ * Pushes come in working hours, each with a burst of jobs at once and one more when those are over;
+ * nights have a scheduled run. node scripts/make-trace.ts > examples/ci-trace.csv
  */
 
 const start = Date.UTC(2026, 2, 2);

@@ -164,16 +164,10 @@ async function ownPrice(
     notes.add(`Prices of ${part.name} are unknown (${why}): it counts as free. See --price.`);
   }
   if (opened === null) return () => free;
+  // Prices are arithmetic on what it said when it was opened.
   const provider = opened;
-  const prices = new Map<string, Price>();
-  // What it says is asked while it is open, which must not last.
   await provider.close();
-  return (size) => {
-    const key = JSON.stringify(size);
-    const price = prices.get(key) ?? provider.price(size);
-    prices.set(key, price);
-    return price;
-  };
+  return (size) => provider.price(size);
 }
 
 /** The value of the last flag that is for this provider: `box=20s`, or `20s` for all. */

@@ -54,7 +54,8 @@ export function classesOf(pool: Pool, places: readonly Place[]): LabelSet[] {
  * machine's, whatever the forge.
  */
 export class Suiting<T extends LabelSet> {
-  readonly #byRarest = new Map<string, T[]>();
+  /** One class by itself where there is one: an array for each would be most of the memory. */
+  readonly #byRarest = new Map<string, T | T[]>();
   readonly #rule: (asked: readonly string[], offered: readonly string[]) => boolean;
 
   constructor(
@@ -69,8 +70,9 @@ export class Suiting<T extends LabelSet> {
     for (const one of classes) {
       const [rarest = none] = folded(one.labels).sort((a, b) => uses.get(a)! - uses.get(b)!);
       const others = this.#byRarest.get(rarest);
-      if (others === undefined) this.#byRarest.set(rarest, [one]);
-      else others.push(one);
+      if (others === undefined) this.#byRarest.set(rarest, one);
+      else if (Array.isArray(others)) others.push(one);
+      else this.#byRarest.set(rarest, [others, one]);
     }
   }
 

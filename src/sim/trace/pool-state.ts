@@ -17,21 +17,23 @@ const phasesOf: Readonly<Record<MachineState, readonly Live[]>> = {
   busy: ["partly", "full"],
 };
 
-/** The machines and waiting jobs of one label class, counted as the store's tallies are. */
+/**
+ * The machines and waiting jobs of one label class, counted as the store's tallies are. Most classes
+ * may live for one job only, so what costs memory is there only while something waits or lives.
+ */
 export class PoolClass implements ClassView, LabelSet {
   readonly key: string;
   readonly labels: readonly string[];
   readonly size: Size;
   readonly waitingJobs: JobQueue;
-  readonly phases: ByPhase = byPhase();
   /** In the list of those that want machines, or of those with too many. */
   readonly place: Node<PoolClass> = node<PoolClass>(this);
   /** In the list of those with idle machines. */
   readonly idlePlace: Node<PoolClass> = node<PoolClass>(this);
   since = 0;
   /** The classes whose jobs its machines take: worked out when first needed. */
-  takes: readonly PoolClass[] | null = null;
-  takesToo: ReadonlySet<PoolClass> = new Set();
+  takes: ReadonlySet<PoolClass> | null = null;
+  #phases: ByPhase | null = null;
 
   constructor({ key, labels, size }: LabelSet, links: JobLinkArrays) {
     this.key = key;
@@ -40,6 +42,15 @@ export class PoolClass implements ClassView, LabelSet {
     this.waitingJobs = new JobQueue(links);
   }
 
+  /** Nothing of it waits or lives any more. */
+  rest(): void {
+    this.#phases = null;
+    this.takes = null;
+  }
+
+  get phases(): ByPhase {
+    return (this.#phases ??= byPhase());
+  }
   get labelClass(): string {
     return this.key;
   }
@@ -47,13 +58,19 @@ export class PoolClass implements ClassView, LabelSet {
     return this.waitingJobs.length;
   }
   get booting(): number {
-    return this.phases.booting.length;
+    return this.#phases?.booting.length ?? 0;
   }
   get idle(): number {
-    return this.phases.idle.length;
+    return this.#phases?.idle.length ?? 0;
   }
   get busy(): number {
-    return this.phases.partly.length + this.phases.full.length;
+    return (this.#phases?.full.length ?? 0) + this.partly;
+  }
+  get partly(): number {
+    return this.#phases?.partly.length ?? 0;
+  }
+  get ending(): number {
+    return this.#phases?.ending.length ?? 0;
   }
 }
 
@@ -194,7 +211,7 @@ export class PoolState implements PolicyView {
   machineFor(of: PoolClass): SimMachine | null {
     let best = longer(this.#own.idle.first?.value, this.#own.partly.first?.value);
     for (const offered of this.#withIdle) {
-      if (!this.#takesToo(offered).has(of)) continue;
+      if (!this.#takes(offered).has(of)) continue;
       const { idle, partly } = offered.phases;
       best = longer(best ?? undefined, longer(idle.first?.value, partly.first?.value) ?? undefined);
     }
@@ -232,22 +249,14 @@ export class PoolState implements PolicyView {
         of.since = this.now;
       }
     }
-    const hasFree = of.idle + of.phases.partly.length > 0;
+    const hasFree = of.idle + of.partly > 0;
     if (hasFree && idlePlace.list === null) this.#withIdle.push(idlePlace);
     else if (!hasFree && idlePlace.list !== null) this.#withIdle.delete(idlePlace);
+    if (of.waiting + of.booting + of.idle + of.busy + of.ending === 0) of.rest();
   }
 
-  #takes(of: PoolClass): readonly PoolClass[] {
-    if (of.takes === null) {
-      of.takes = this.#suiting.takenBy(of);
-      of.takesToo = new Set(of.takes);
-    }
-    return of.takes;
-  }
-
-  #takesToo(of: PoolClass): ReadonlySet<PoolClass> {
-    this.#takes(of);
-    return of.takesToo;
+  #takes(of: PoolClass): ReadonlySet<PoolClass> {
+    return (of.takes ??= new Set(this.#suiting.takenBy(of)));
   }
 }
 
