@@ -17,7 +17,7 @@ export interface CloudMachine {
   goneAt: number | null;
   /** Asked to end. */
   endingAt: number | null;
-  /** Appeared after its request had failed: nobody could count on it. */
+  /** Appeared when its runner was over already, as when a request was long on its way. */
   readonly isLate: boolean;
 }
 
@@ -30,6 +30,8 @@ export interface CloudParts {
   readonly tell: (line: string) => void;
   /** Before a machine that still runs is ended from outside. */
   readonly ending: (machine: CloudMachine) => void;
+  /** Whether the manager has given this machine up. */
+  readonly isOver: (name: string) => boolean;
   readonly made: (machine: CloudMachine) => void;
 }
 
@@ -62,10 +64,11 @@ export class Cloud {
   }
 
   /** Makes a machine, or gives the one that has the name. */
-  create(spec: MachineSpec, isLate = false): CloudMachine {
-    const { clock, tell, made } = this.#parts;
+  create(spec: MachineSpec): CloudMachine {
+    const { clock, isOver, tell, made } = this.#parts;
     const known = this.find(spec.name);
     if (known !== undefined) return known;
+    const isLate = isOver(spec.name);
     const machine: CloudMachine = {
       name: spec.name,
       spec,

@@ -69,6 +69,12 @@ export class Invariants {
       this.#break("one-name", `${spec.name} is ${String(row["provider"])}'s`);
   };
 
+  /** Whether our record says that this machine is no longer wanted. */
+  isOver(name: string): boolean {
+    const [row] = this.#world.disk.rows("select state from runners where name = ?", name);
+    return row === undefined || row["state"] === "ended" || row["state"] === "gone";
+  }
+
   /** A machine has just been made. */
   made(machine: CloudMachine): void {
     const world = this.#world;

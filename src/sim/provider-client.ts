@@ -50,7 +50,7 @@ export class ProviderClient implements Provider {
       if (faults.strikes("create-refused", where, 0.4)) throw refusal(chance, where, tell);
       if (faults.strikes("create-late", where, 0.2)) {
         clock.after(chance.between(`${where}/late`, 1_000, 240_000), () => {
-          if (cloud.machines.every(({ name }) => name !== spec.name)) cloud.create(spec, true);
+          if (cloud.machines.every(({ name }) => name !== spec.name)) cloud.create(spec);
         });
         throw lost("the answer was lost on its way");
       }

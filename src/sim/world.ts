@@ -59,6 +59,7 @@ export class World {
           faults,
           forge: this.forge,
           tell,
+          isOver: (name) => this.invariants.isOver(name),
           made: (machine) => this.invariants.made(machine),
           ending: (machine) => this.invariants.ending(machine),
         }),
