@@ -9,7 +9,7 @@ import { ReplicaWorld } from "./replicas/world.ts";
  * Real managers on a real server, one after the other killed, stopped and cut off. For longer:
  *   MAYFLY_REPLICA_SECONDS=120 MAYFLY_REPLICA_SEED=7 node --test test/replicas.test.ts
  */
-const seconds = Number(process.env["MAYFLY_REPLICA_SECONDS"] ?? 12);
+const seconds = Number(process.env["MAYFLY_REPLICA_SECONDS"] ?? 9);
 const seed = Number(process.env["MAYFLY_REPLICA_SEED"] ?? 1);
 
 test(

@@ -32,22 +32,24 @@ export class Chaos {
   readonly takeOvers: TakeOver[] = [];
   readonly counts = new Map<Trouble, number>();
   readonly #world: ReplicaWorld;
+  /** Two sources, so that when answers come does not change what is done to whom. */
   readonly #chance: () => number;
-  #seed: number;
+  readonly #jobChance: () => number;
   #pending: Pending[] = [];
   readonly #healing = new Set<Promise<void>>();
 
   constructor(world: ReplicaWorld, seed: number) {
     this.#world = world;
-    this.#seed = seed;
-    this.#chance = () => (this.#seed = (this.#seed * 48271) % 2147483647) / 2147483647;
+    this.#chance = chanceOf(seed);
+    this.#jobChance = chanceOf(seed + 1);
   }
 
   async run(ms: number): Promise<void> {
     const end = Date.now() + ms;
     const watch = new AbortController();
     const background = [this.#submitAlways(watch.signal), this.#watch(watch.signal)];
-    let bag: Trouble[] = [];
+    // What a short run shall have seen.
+    let bag: Trouble[] = ["kill", "stop", "cut"];
     while (Date.now() < end) {
       await pause(1_500 + this.#chance() * 2_500);
       // Each in turn, in an order of chance, so that a short run has seen all.
@@ -109,7 +111,7 @@ export class Chaos {
     this.#world.unserve(replica);
     const leaseMs = this.#world.options.leaseSeconds * 1000;
     // Well beyond the lease, so that others have taken over when it goes on; or a moment only.
-    const isLong = this.#chance() < 0.75;
+    const isLong = this.#chance() < 0.75 || this.#pending.length + this.takeOvers.length === 0;
     const ms = leaseMs * (isLong ? 1.3 + this.#chance() : 0.4 * this.#chance());
     // Those whose connections were cut make new ones and stay.
     if (trouble !== "cut" && trouble !== "terminate" && isLong) {
@@ -158,13 +160,13 @@ export class Chaos {
       const replica = serving[n % Math.max(1, serving.length)];
       const pool = this.#world.options.pools[n % this.#world.options.pools.length];
       if (replica !== undefined && pool !== undefined) await this.#submit(replica, pool, n);
-      await pause(100 + this.#chance() * 300);
+      await pause(100 + this.#jobChance() * 300);
     }
   }
 
   async #submit({ manager }: Replica, pool: string, n: number): Promise<void> {
     const [token, exitCode] = [`job-${n}`, n % 5 === 0 ? 3 : 0];
-    const seconds = (0.1 + this.#chance()).toFixed(2);
+    const seconds = (0.1 + this.#jobChance()).toFixed(2);
     const runs = join(this.#world.folder, "runs");
     const script = `echo ${token} >> '${runs}'; sleep ${seconds}; exit ${exitCode}`;
     const body = {
@@ -197,4 +199,10 @@ async function until(what: string, holds: () => Promise<boolean>): Promise<void>
     assert.ok(Date.now() < end, `never: ${what}`);
     await pause(100);
   }
+}
+
+/** Lehmer's generator: the same sequence in (0, 1) for the same seed. */
+function chanceOf(seed: number): () => number {
+  let state = (seed % 2147483646) + 1;
+  return () => (state = (state * 48271) % 2147483647) / 2147483647;
 }

@@ -68,7 +68,7 @@ export class Proxy {
   #join(near: Socket): void {
     const target = this.#target();
     near.on("error", () => {});
-    if (target === null) return void near.resetAndDestroy();
+    if (target === null) return void near.destroy();
     const far = connect(target, "127.0.0.1");
     const pair = { near, far, target };
     this.#pairs.add(pair);
@@ -89,7 +89,13 @@ export class Proxy {
 
   #end(pair: Pair): void {
     this.#pairs.delete(pair);
-    pair.near.resetAndDestroy();
-    pair.far.resetAndDestroy();
+    reset(pair.near);
+    reset(pair.far);
   }
+}
+
+/** Node never ends when a socket is reset while it connects or is being shut down. */
+function reset(socket: Socket): void {
+  if (socket.connecting || socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }
