@@ -145,6 +145,23 @@ describe("mayfly simulate", () => {
     assert.equal(results[0]?.jobs, 2);
   });
 
+  test("where there are several providers, each one's part", async (t) => {
+    const folder = await scratchFolder(t);
+    await writeFile(
+      join(folder, "mayfly.yaml"),
+      `
+providers: { here: { host: {} }, there: { host: {} } }
+pools:
+  small: { provider: here, labels: [linux], max: 9, size: 1cpu1gb }
+  big: { provider: there, labels: [gpu], max: 9, size: 1cpu1gb }
+`,
+    );
+    const input = "queued_at,duration_s,labels\n0,3570,linux\n5,7170,gpu\n";
+    const words = ["--policies", "mayfly", "--boot", "28s", "--price", "there=1/h"];
+    const { stdout } = await mayfly(["simulate", "--trace", "-", ...words], { folder, input });
+    assert.match(stdout, /^ {2}mayfly: here 1\.0 h and there 2\.0 h for \$2\.00$/m);
+  });
+
   test("slips of the pen are told with what to write", async (t) => {
     const folder = await setting(t);
     await writeFile(join(folder, "bad.csv"), "queued_at,duration_s\n0,1\n0,-1\n");

@@ -190,10 +190,23 @@ async function show(
     await print("");
     await print(paint("bold", setting.name));
     for (const line of table(own, columns, width ?? 80, paint)) await print(line);
+    for (const line of billsOf(own)) await print(line);
     for (const line of warningsOf(own[0]!.outcome)) await print(`${paint("yellow", "!")} ${line}`);
   }
   await print("");
   for (const line of [...leftOutOf(trace), ...notes, modelNote]) await print(paint("dim", line));
+}
+
+/** What each provider's part is, where there are several. */
+function billsOf(results: readonly Result[]): string[] {
+  return results.flatMap(({ policy, outcome: { providers } }) => {
+    if (providers.length < 2) return [];
+    const parts = providers.map(({ provider, machineSeconds, microUsd }) => {
+      const price = microUsd === 0 ? "" : ` for ${formatUsd(microUsd)}`;
+      return `${provider} ${hoursText(machineSeconds)} h${price}`;
+    });
+    return [`  ${policy.name}: ${listed(parts, 20)}`];
+  });
 }
 
 const modelNote =
