@@ -2,7 +2,7 @@ import type { WarmBudget } from "./pool.ts";
 
 const hourMs = 3_600_000;
 const dayMs = 24 * hourMs;
-export const budgetDays = 30;
+const budgetDays = 30;
 /** No day may take more than this part: a wrong forecast shall not eat a month in an afternoon. */
 const dayPart = 0.1;
 /** What is kept ready costs about so much more than the forecast alone: idle machines are kept on. */

@@ -23,8 +23,8 @@ export async function arrivalsBetween(
     ) as told group by label_class, step`.execute(db);
   return rows.map((row) => ({
     labelClass: row.label_class,
-    at: Number(row.step) * stepMs,
-    count: Number(row.jobs),
+    at: row.step * stepMs,
+    count: row.jobs,
   }));
 }
 

@@ -51,7 +51,7 @@ describe("a pool that learns", () => {
     const waits = [judged(trace, {}), judged(trace, hours(100)), judged(trace, hours(1000))].map(
       mean,
     );
-    assert.ok(waits[0]! > waits[1]! && waits[1]! > waits[2]!, `${waits.join(", ")}`);
+    assert.ok(waits[0]! > waits[1]! && waits[1]! > waits[2]!, waits.join(", "));
   });
 
   test("spends no more than its budget, whatever it is", () => {

@@ -69,11 +69,12 @@ export function openWarmth(
 /** When the jobs of a trace came, by pool: what a server of this setting would have been told. */
 export function arrivalsOf(trace: Trace, setting: Setting): ReadonlyMap<string, Arrivals[]> {
   const places = placeKinds(trace.kinds, setting);
-  const byPool = new Map<string, Map<string, { labelClass: string; at: number; count: number }>>();
+  type Step = { labelClass: string; at: number; count: number };
+  const byPool = new Map<string, Map<string, Step>>();
   for (let job = 0; job < trace.count; job++) {
     const place = places[trace.kind[job]!]!;
     if (place.pool === null) continue;
-    const steps = byPool.get(place.pool.name) ?? new Map();
+    const steps = byPool.get(place.pool.name) ?? new Map<string, Step>();
     byPool.set(place.pool.name, steps);
     const at = Math.floor(trace.queuedAt[job]! / stepMs) * stepMs;
     const key = labelClass(place.labels);
