@@ -201,7 +201,9 @@ function drawSeries<P>(
     last = value;
   }
   const area =
-    id.startsWith("queue") && line !== "" ? html`<path class="area" d="${line}V${height}H0z" />` : html``;
+    id.startsWith("queue") && line !== ""
+      ? html`<path class="area" d="${line}V${height}H0z" />`
+      : html``;
   return html`${area}<path class="line series-${index}" d="${line}" />`;
 }
 
