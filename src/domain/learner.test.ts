@@ -56,6 +56,15 @@ describe("a learner", () => {
     );
   });
 
+  test("says nothing while it was not told of the last minutes", () => {
+    const learner = taught({ unit: "hours", amount: 60 });
+    const late = now + hour;
+    const first = [{ labelClass: own, at: late, count: 1 }];
+    assert.deepEqual(learner.targets(view(late), first, perHour), []);
+    learner.fold(late, []);
+    assert.equal(learner.targets(view(late), first, perHour).length, 1);
+  });
+
   test("keeps less ready for a smaller budget", () => {
     const first = [{ labelClass: own, at: now, count: 1 }];
     const counts = [0.001, 30, 3000].map((amount) => {

@@ -183,7 +183,9 @@ export class Learner {
     fresh: readonly Arrivals[],
     unitsPerHour: (labelClass: string) => number,
   ): WarmTarget[] {
-    if (this.#until === null || this.ledger.stopped(now) !== null) return [];
+    // Without the last minutes nobody knows where we are: there is a past to be told first.
+    if (this.#until === null || now - this.#until > memorySteps * stepMs) return [];
+    if (this.ledger.stopped(now) !== null) return [];
     // By what it was told, not by the time: a past that is told at once is a lot of news.
     if (this.#until - this.#plannedAt >= replanMs) this.#replan(this.#until, unitsPerHour);
     const targets: WarmTarget[] = [];

@@ -88,7 +88,7 @@ export class Warmth {
       this.#learner.fold(to, await arrivalsBetween(db, this.#pool.name, { from, to, stepMs }));
     }
     const until = this.#learner.until ?? now;
-    const isBehind = now - until > chunkMs;
+    const isBehind = now - until > lagMs + 2 * stepMs;
     const range = { from: until, to: now, stepMs };
     this.#fresh = isBehind ? [] : await arrivalsBetween(db, this.#pool.name, range);
   }
