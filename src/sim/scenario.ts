@@ -90,6 +90,7 @@ function poolsOf(chance: Chance): Pool[] {
       max,
       warm: Math.min(warm, max),
       min: chance.pick(at("min"), [0, 0, 0, 1]),
+      learn: chance.pick(at("learn"), [null, null, { unit: "hours", amount: 50 }]),
       bootDeadlineSeconds: chance.pick(at("boot"), [60, 120]),
       idleSeconds: chance.pick(at("idle"), [0, 30, 120]),
       jobDeadlineSeconds: 240,
