@@ -39,6 +39,7 @@ export interface CloudParts {
 export class Cloud {
   readonly name: string;
   readonly machines: CloudMachine[] = [];
+  readonly #forgotten = new Set<string>();
   readonly #parts: CloudParts;
 
   constructor(parts: CloudParts) {
@@ -113,6 +114,14 @@ export class Cloud {
         const state = isOver ? ("ended" as const) : ("running" as const);
         return { name, state, handle: `id-${name}`, createdAt, exitCode: isOver ? exitCode : null };
       });
+  }
+
+  /** Whether a list leaves this machine out, which may happen to it once in its life. */
+  forgets(name: string, where: string): boolean {
+    if (this.#forgotten.has(name)) return false;
+    const forgets = this.#parts.faults.strikes("list-forgets", `${where}/${name}`, 0.2);
+    if (forgets) this.#forgotten.add(name);
+    return forgets;
   }
 
   /** Its program is over; the machine stays until somebody ends it. */

@@ -137,6 +137,18 @@ export class Invariants {
     if (this.#broken !== null) return;
     this.#broken = new Violation(invariant, detail);
     this.#world.tell(`BROKEN ${this.#broken.message}`);
+    for (const name of new Set(detail.match(/mf-\w+-\w+/g))) this.#tellHistory(name);
+  }
+
+  /** What our own record says of a machine. */
+  #tellHistory(name: string): void {
+    const { clock, disk, elapsedMs, tell } = this.#world;
+    const startedAt = clock.now() - elapsedMs;
+    const query = "select at, kind, reason from facts where subject = ? order by id";
+    for (const { at, kind, reason } of disk.rows(query, name)) {
+      const seconds = ((Number(at) - startedAt) / 1000).toFixed(3);
+      tell(`  on record of ${name}: ${seconds} s ${String(kind)}: ${String(reason)}`);
+    }
   }
 
   #checkOnRecord({ externalId, attempt, state }: JobSighting): void {

@@ -28,7 +28,6 @@ export class ProviderClient implements Provider {
   readonly name: string;
   readonly #parts: ProviderClientParts;
   #calls = 0;
-  readonly #forgotten = new Set<string>();
 
   constructor(parts: ProviderClientParts) {
     this.#parts = parts;
@@ -67,7 +66,7 @@ export class ProviderClient implements Provider {
       this.#refuseInOutage();
       if (faults.strikes("list-fails", where, 0.4)) throw lost("the list cannot be had");
       const lagMs = faults.strikes("list-lag", where, 0.6) ? 15_000 : 0;
-      return cloud.listAt(clock.now() - lagMs).filter(({ name }) => !this.#forgets(where, name));
+      return cloud.listAt(clock.now() - lagMs).filter(({ name }) => !cloud.forgets(name, where));
     });
   }
 
@@ -113,15 +112,6 @@ export class ProviderClient implements Provider {
     if (inOutage("provider-outage", this.name, { faults, now: clock.now() })) {
       throw lost("no route to it");
     }
-  }
-
-  /** A list may leave a machine out, but not two lists in a row. */
-  #forgets(where: string, name: string): boolean {
-    const isTold = this.#forgotten.delete(name);
-    if (isTold || !this.#parts.faults.strikes("list-forgets", `${where}/${name}`, 0.3))
-      return false;
-    this.#forgotten.add(name);
-    return true;
   }
 
   #where(what: string): string {

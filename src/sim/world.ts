@@ -39,7 +39,7 @@ export class World {
     this.faults = new Faults(this.chance, scenario.faults, scenario.without);
     this.#plansLeft = scenario.jobs.length;
     const { clock, chance, faults } = this;
-    const tell = this.tell.bind(this);
+    const { tell } = this;
     this.invariants = new Invariants(this);
     this.forge = new SimForge({
       name: "forge",
@@ -134,9 +134,9 @@ export class World {
     return kept;
   }
 
-  tell(line: string): void {
+  readonly tell = (line: string): void => {
     this.story.push({ atMs: this.elapsedMs, line });
-  }
+  };
 
   begin(): void {
     const { jobs, calmAfterMs } = this.scenario;
@@ -185,7 +185,7 @@ export class World {
     );
     this.#life = life;
     const { scenario, disk, forge, clouds, invariants } = this;
-    const tell = this.tell.bind(this);
+    const { tell } = this;
     const { asking } = invariants;
     startManager({ scenario, clock, chance, faults, disk, forge, clouds, tell, asking }, life).then(
       (manager) => {
