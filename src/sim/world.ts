@@ -113,8 +113,10 @@ export class World {
     for (const { name, removedAt } of this.forge.runners.values()) {
       if (removedAt === null && !known.has(name)) left.push(`registration ${name}`);
     }
-    const query = "select name from runners where state not in ('gone', 'up')";
-    for (const { name } of this.disk.rows(query)) left.push(`record ${String(name)}`);
+    const query = "select name, state from runners where state <> 'gone'";
+    for (const { name, state } of this.disk.rows(query)) {
+      if (state !== "up" || !known.has(String(name))) left.push(`record ${String(name)}`);
+    }
     const open = "select external_id, attempt from jobs where state <> 'ended'";
     for (const { external_id: id, attempt } of this.disk.rows(open)) {
       const job = this.forge.jobAt(String(id), Number(attempt), this.clock.now());
