@@ -14,8 +14,12 @@ export interface LocalTree {
   readonly commit: string;
   /** What of the folder is not in the tree, in words. */
   readonly leftOut: readonly string[];
+  /** The folder that the repository's work tree begins at. */
+  readonly top: string;
   /** The tree as a tar archive. */
   archive(): Promise<Readable>;
+  /** A file of the tree at its top; null: it has none of this name. */
+  file(name: string): Promise<string | null>;
 }
 
 /**
@@ -30,7 +34,12 @@ export async function localTree(path: string, revision: string | undefined): Pro
     name: basename(top, ".git"),
     commit,
     leftOut: await leftOut(top, commit, revision),
+    top,
     archive: () => archive(top, commit),
+    file: async (name) => {
+      const shown = await git(["-C", top, "cat-file", "blob", `${commit}:${name}`]);
+      return shown.code === 0 ? shown.stdout : null;
+    },
   };
 }
 

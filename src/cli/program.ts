@@ -99,6 +99,26 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--wait", "show its output, and exit with its status"),
   ).action(lazily(() => import("./submit.ts")));
 
+  common(
+    add("run", "run this repository's tests, or any command, in a fresh machine here")
+      .usage("[options] [-- command...]")
+      .argument("[command...]", "the program and its arguments, after --; else what the tree has")
+      .option("--rev <revision>", "a branch, a tag or a commit (HEAD)")
+      .option("--provider <name>", "what makes the machine: podman, host (the best that works)")
+      .option("--image <name>", "the machine's image, where the provider has images")
+      .option("--cpu <number>", "its processors (all of this host's)")
+      .option("--memory <size>", "its memory, such as 4gb (half of this host's)")
+      .option("--network", "let it reach the network")
+      .option("--timeout <duration>", "how long all of it may take, such as 10m (1h)")
+      .option("--env <name=value>", "a variable for it; NAME alone: from here or .env", more)
+      .option("--artifact <glob>", "files to bring out; may be repeated", more)
+      .option("--artifacts <dir>", "the folder that they go to (mayfly-artifacts)")
+      .option("--keep-on-fail", "let the machine stay an hour when it fails, to look into it")
+      .option("--shell", "open a shell in such a machine instead")
+      .option("--end <machine>", "end one that stayed")
+      .option("--state <dir>", "the folder that holds everything"),
+  ).action(lazily(() => import("./run.ts")));
+
   listing(
     add("jobs", "list jobs, newest first")
       .option("--waiting", "only those that wait")

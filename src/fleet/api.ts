@@ -137,6 +137,10 @@ export interface GuestWork {
   readonly timeoutSeconds: number;
   readonly artifacts: readonly string[];
   readonly hasSource: boolean;
+  /** Where the artifacts are; the work folder when absent. */
+  readonly artifactRoot?: string;
+  /** It is one step of several: the machine asks again, and what this one leaves running stays. */
+  readonly hasMore?: true;
 }
 
 export interface GuestEnd {

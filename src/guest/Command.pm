@@ -29,6 +29,7 @@ sub run {
     $output->note('$ ' . shell_words(@$command));
     my $self = bless {
         output => $output, orders => $orders, started => Clock::now_ms(), how => 'exited', why => '', pipes => {},
+        more => Wire::first($work, 'more'),
     }, __PACKAGE__;
     my $said = $self->start($command, $folder, environment($work, $folder));
     if ($said) {
@@ -145,8 +146,11 @@ sub reap {
 
 sub clean_up {
     my ($self) = @_;
-    kill 'KILL', -$self->{pid};
-    Process::bury_leftovers();
+    # A step may have started what the steps after it need.
+    if (!$self->{more} || $self->{how} ne 'exited') {
+        kill 'KILL', -$self->{pid};
+        Process::bury_leftovers();
+    }
     # What they wrote before they died is still in the pipes.
     for my $stream (sort keys %{ $self->{pipes} }) {
         my $read = 0;

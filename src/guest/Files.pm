@@ -166,6 +166,7 @@ sub open_inside {
     my ($folder, $path) = @_;
     my ($root, $real) = (Cwd::realpath($folder), Cwd::realpath("$folder/$path"));
     return (undef, 'it leads nowhere') if !defined $real || !-e $real;
+    $root = '' if $root eq '/';
     return (undef, 'it leads out of the work folder') if index($real, "$root/") != 0;
     # Without blocking: a pipe would wait for its writer.
     sysopen my $file, $real, O_RDONLY | O_NOFOLLOW | O_NONBLOCK or return (undef, "$!");

@@ -84,6 +84,14 @@ sub hang_up {
     return;
 }
 
+# Hangs up, and neither asks again nor keeps an answer.
+sub forget {
+    my ($self) = @_;
+    $self->hang_up;
+    @$self{qw(question answer)} = ();
+    return;
+}
+
 sub try_it {
     my ($self) = @_;
     my $question = $self->{question};

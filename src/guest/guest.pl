@@ -38,15 +38,22 @@ sub main {
     # Later than this a job would not have all of its time.
     my $work = ask_for_work($output_line, Loop::deadline() - $job_seconds * 1000) or return 0;
     Loop::end_within($job_seconds);
-    my $output = Output->new($output_line);
-    my ($how, $status, $detail) = do_work($work, $pool_seconds, $output_line, $orders, $output);
-    $output->flush;
-    $orders->hang_up;
-    my $answer = Loop::call(
-        $output_line,
-        method => 'POST', path => 'finish', even_if_stopped => 1,
-        Wire::form(how => $how, exit => $status // '', detail => substr($detail // '', 0, 500)),
-    );
+    my ($folder, $answer);
+    while ($work) {
+        my $more = Wire::first($work, 'more');
+        $folder //= Files::make_folder();
+        my $output = Output->new($output_line);
+        my ($how, $status, $detail) = do_work($work, $folder, $pool_seconds, $output_line, $orders, $output);
+        $output->flush;
+        $orders->forget;
+        $answer = Loop::call(
+            $output_line,
+            method => 'POST', path => 'finish', even_if_stopped => 1,
+            Wire::form(how => $how, exit => $status // '', detail => substr($detail // '', 0, 500)),
+        );
+        last if !$more || $answer->{status} >= 300;
+        $work = ask_for_work($output_line, Loop::deadline() - REPORT_SECONDS * 1000);
+    }
     return $answer->{status} < 300 ? 0 : 1;
 }
 
@@ -92,8 +99,8 @@ sub ask_for_work {
 }
 
 sub do_work {
-    my ($work, $pool_seconds, $line, $orders, $output) = @_;
-    my $folder = Files::make_folder() or return ('error', undef, 'there is no folder to work in');
+    my ($work, $folder, $pool_seconds, $line, $orders, $output) = @_;
+    return ('error', undef, 'there is no folder to work in') if !$folder;
     my $problem = Wire::first($work, 'source') ? Files::unpack_source($line, $folder) : undef;
     my $seconds = Wire::first($work, 'timeout') || $pool_seconds;
     $seconds = $pool_seconds if $pool_seconds < $seconds;
@@ -101,7 +108,7 @@ sub do_work {
     $output->note($end[2]) if $end[0] eq 'error';
     # One line carries both: what was printed goes first.
     $output->flush;
-    Files::send_artifacts($line, $work, $folder, $output) if $end[0] eq 'exited' || $end[0] eq 'timed_out';
+    Files::send_artifacts($line, $work, Wire::first($work, 'root') // $folder, $output) if $end[0] eq 'exited' || $end[0] eq 'timed_out';
     return @end;
 }
 

@@ -24,6 +24,7 @@ export function guestRoutes(
   desk: GuestDesk,
   log: Log = silentLog,
   draining: AbortSignal = new AbortController().signal,
+  artifactMax: number = artifactBytesMax,
 ): Hono<Env> {
   const app = new Hono<Env>();
   const budget = new BodyBudget(heldBytesMax);
@@ -47,6 +48,8 @@ export function guestRoutes(
       timeout: String(work.timeoutSeconds),
       artifact: work.artifacts,
       source: work.hasSource ? "1" : [],
+      root: work.artifactRoot ?? [],
+      more: work.hasMore ? "1" : [],
     });
   });
 
@@ -72,8 +75,8 @@ export function guestRoutes(
 
   app.put("/v1/guest/artifact", async (c) => {
     // Before any of it is written.
-    if (Number(c.req.header("content-length") ?? 0) > artifactBytesMax) {
-      throw new MayflyError("too_large", `an artifact has at most ${artifactBytesMax} bytes`);
+    if (Number(c.req.header("content-length") ?? 0) > artifactMax) {
+      throw new MayflyError("too_large", `an artifact has at most ${artifactMax} bytes`);
     }
     const { sha256, size } = await desk.keepArtifact(
       token(c),

@@ -1,4 +1,5 @@
-import { mkdir, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { runTool, type Finished } from "../child.ts";
 
@@ -38,7 +39,10 @@ export class Podman {
   static async configured(folder: string, name: string, settings: Settings): Promise<Podman> {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const conf = join(folder, name);
-    await writeFile(conf, containersConf(settings), { mode: 0o600 });
+    // Whole or not at all: another process may read it at this moment.
+    const draft = `${conf}.${randomBytes(4).toString("hex")}`;
+    await writeFile(draft, containersConf(settings), { mode: 0o600 });
+    await rename(draft, conf);
     return new Podman(conf);
   }
 

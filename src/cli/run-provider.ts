@@ -1,0 +1,109 @@
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { MayflyError, ProviderError } from "../domain/errors.ts";
+import { listed, nearest, quote } from "../domain/words.ts";
+import type { Log } from "../fleet/log.ts";
+import type { Provider } from "../providers/provider.ts";
+import { providers } from "../providers/registry.ts";
+
+export interface ProviderPlaces {
+  readonly installation: string;
+  readonly stateFolder: string;
+  readonly guestFolder: string;
+  readonly log: Log;
+}
+
+export interface Opened {
+  readonly kind: string;
+  readonly provider: Provider;
+  /** What to know of the choice; null: nothing. */
+  readonly warning: string | null;
+}
+
+/** The best first: a machine, a container, plain processes. */
+const preferred = ["qemu", "podman", "host"];
+
+/** Opens a provider for runs of this state folder. Throws `ProviderError` when it cannot work. */
+export async function openProvider(kind: string, places: ProviderPlaces): Promise<Provider> {
+  const known = providers[kind];
+  if (known === undefined) throw unknownProvider(kind);
+  // Beside those of a server with the same state folder: what one learns of podman, both know.
+  const folder = join(places.stateFolder, "providers", kind);
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  const parsed = known.options.safeParse(kind === "podman" ? { pull: "missing" } : {});
+  if (!parsed.success) {
+    throw new MayflyError("invalid", `the provider ${kind} needs options, and a run has none`, {
+      where: "--provider",
+      hint: `Take another: ${listed(usable())}.`,
+    });
+  }
+  return known.open(parsed.data, { name: kind, folder, now: () => Date.now(), ...places });
+}
+
+/**
+ * The provider that was asked for, or the best that works here, ready for its first machine.
+ * `progress` gets a line a step. Throws `unavailable` with what is missing.
+ */
+export async function chooseProvider(
+  asked: string | null,
+  places: ProviderPlaces,
+  progress: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Opened> {
+  if (asked !== null) {
+    try {
+      return { kind: asked, provider: await ready(asked, places, progress, signal), warning: null };
+    } catch (error) {
+      if (!(error instanceof ProviderError) || signal.aborted) throw error;
+      throw nothingWorks(`the provider ${asked} does not work here: ${error.message}`);
+    }
+  }
+  const faults: string[] = [];
+  for (const kind of usable()) {
+    try {
+      const provider = await ready(kind, places, progress, signal);
+      const isBare = kind === "host";
+      const why = faults.length === 0 ? "" : ` (no ${faults.join("; no ")})`;
+      const warning = isBare ? `this runs as plain processes here, without isolation${why}` : null;
+      return { kind, provider, warning };
+    } catch (error) {
+      if (!(error instanceof ProviderError) || signal.aborted) throw error;
+      faults.push(`${kind}: ${error.message}`);
+    }
+  }
+  throw nothingWorks(`no provider works here: ${faults.join("; ")}`);
+}
+
+async function ready(
+  kind: string,
+  places: ProviderPlaces,
+  progress: (line: string) => void,
+  signal: AbortSignal,
+): Promise<Provider> {
+  const provider = await openProvider(kind, places);
+  try {
+    await provider.prepare(progress, signal);
+    return provider;
+  } catch (error) {
+    await provider.close();
+    throw error;
+  }
+}
+
+function usable(): string[] {
+  return preferred.filter((kind) => kind in providers);
+}
+
+function unknownProvider(kind: string): MayflyError {
+  const meant = nearest(kind, Object.keys(providers));
+  return new MayflyError("invalid", `there is no provider ${quote(kind)}`, {
+    where: "--provider",
+    hint: meant === null ? `There are ${listed(usable())}.` : `Did you mean ${quote(meant)}?`,
+  });
+}
+
+function nothingWorks(message: string): MayflyError {
+  return new MayflyError("unavailable", message, {
+    hint: "`mayfly doctor` tests each of them and says how to mend it.",
+  });
+}

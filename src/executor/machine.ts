@@ -1,0 +1,235 @@
+import { MayflyError, ProviderError } from "../domain/errors.ts";
+import type { Program } from "../domain/program.ts";
+import type { MachineSpec, Provider } from "../providers/provider.ts";
+import type { RunDesk } from "./desk.ts";
+import type { Script, Step, StepResult, Verdict } from "./steps.ts";
+
+/** A slow host with a slow image: far more than any machine needs. */
+const bootMs = 10 * 60_000;
+/** Above the guest's own grace for a command that is to end: 10 s, and time to say so. */
+const endingMs = 20_000;
+const lookMs = 15_000;
+const lookBootingMs = 2_000;
+const destroyMs = 60_000;
+
+export interface RunParts {
+  readonly provider: Provider;
+  readonly spec: MachineSpec;
+  readonly program: Program;
+  readonly desk: RunDesk;
+  readonly script: Script;
+  /** How long all steps together may take. */
+  readonly timeoutSeconds: number;
+  /** Whether more steps may come after the one that the script yields now. */
+  readonly hasMore: boolean;
+  readonly now: () => number;
+  /** Aborted by the first wish to stop: the step under way is ended, its output still shown. */
+  readonly stop: AbortSignal;
+  /** Aborted by the second: nothing is waited for any more. */
+  readonly leave: AbortSignal;
+  readonly onStep: (step: Step) => void;
+  readonly onStepEnd: (step: Step, result: StepResult, tookMs: number) => void;
+  readonly onUp: (tookMs: number) => void;
+}
+
+/**
+ * Makes the machine and runs the script's steps in it. Throws `ProviderError` when there is no
+ * machine to be had. The machine is still there afterwards: `endMachine` ends it.
+ */
+export async function runScript(parts: RunParts): Promise<Verdict> {
+  const { provider, spec, program, desk, stop, leave } = parts;
+  if (stop.aborted) return stopped();
+  const askedAt = parts.now();
+  const up = new Promise<void>((resolve) => (desk.onUp = resolve));
+  const boot = AbortSignal.any([stop, leave, AbortSignal.timeout(bootMs)]);
+  try {
+    await provider.create(spec, program, boot);
+  } catch (error) {
+    if (stop.aborted) return stopped();
+    throw error;
+  }
+  const watch = new Watch(provider, spec.name, desk);
+  try {
+    const isUp = await Promise.race([up.then(() => true), watch.lost, aborted(boot)]);
+    if (stop.aborted) return stopped();
+    if (isUp !== true) {
+      const why = typeof isUp === "string" ? isUp : "it did not come up within ten minutes";
+      return { how: "lost", exitCode: null, detail: why };
+    }
+    watch.relax();
+    parts.onUp(parts.now() - askedAt);
+    return await steps(parts, watch);
+  } finally {
+    watch.close();
+  }
+}
+
+async function steps(parts: RunParts, watch: Watch): Promise<Verdict> {
+  const { script, desk, now } = parts;
+  const endsAt = now() + parts.timeoutSeconds * 1000;
+  let next = await script.next();
+  while (next.done !== true) {
+    const step = next.value;
+    const leftSeconds = Math.floor((endsAt - now()) / 1000);
+    if (leftSeconds < 1) return timedOut(parts.timeoutSeconds);
+    if (parts.stop.aborted) return stopped();
+    parts.onStep(step);
+    const startedAt = now();
+    const timeoutSeconds = Math.min(leftSeconds, step.timeoutSeconds ?? leftSeconds);
+    const running = desk.run(step, { hasMore: parts.hasMore, timeoutSeconds });
+    const unwatch = minding(parts, step, watch, timeoutSeconds);
+    const result = withTrueStatus(step, await running.finally(unwatch));
+    parts.onStepEnd(step, result, now() - startedAt);
+    next = await script.next(result);
+  }
+  return next.value;
+}
+
+function withTrueStatus({ trueStatus }: Step, result: StepResult): StepResult {
+  if (result.how !== "exited" || result.exitCode === 0 || trueStatus === undefined) return result;
+  return { ...result, exitCode: trueStatus(result.stderr) ?? result.exitCode };
+}
+
+/** Whatever may end a step from outside. Returns how to stop minding it. */
+function minding(parts: RunParts, step: Step, watch: Watch, timeoutSeconds: number): () => void {
+  const { desk, stop, leave, now } = parts;
+  const timers: NodeJS.Timeout[] = [];
+  const ask = (why: string, as: "cancelled" | "timed_out"): void => {
+    desk.cancel(why, as);
+    timers.push(setTimeout(() => desk.giveUp(as, `${why}; the machine did not answer`), endingMs));
+  };
+  const onStop = (): void => ask("it was interrupted", "cancelled");
+  const onLeave = (): void => desk.giveUp("cancelled", "it was interrupted twice");
+  // The guest keeps the time; this is for one that does not.
+  const late = (): void => ask(`it ran longer than ${timeoutSeconds} s`, "timed_out");
+  timers.push(setTimeout(late, Math.min(timeoutSeconds * 1000 + endingMs, 2 ** 31 - 1)));
+  const { silenceSeconds } = step;
+  if (silenceSeconds !== undefined) {
+    const look = setInterval(() => {
+      const quietMs = now() - (desk.heardAt ?? now());
+      if (quietMs < silenceSeconds * 1000) return;
+      clearInterval(look);
+      ask(`it printed nothing for ${silenceSeconds} s`, "timed_out");
+    }, 1000);
+    timers.push(look);
+  }
+  stop.addEventListener("abort", onStop, { once: true });
+  leave.addEventListener("abort", onLeave, { once: true });
+  watch.onLost = (why) => desk.giveUp("lost", why);
+  if (stop.aborted) onStop();
+  if (leave.aborted) onLeave();
+  return () => {
+    for (const timer of timers) clearTimeout(timer);
+    stop.removeEventListener("abort", onStop);
+    leave.removeEventListener("abort", onLeave);
+    watch.onLost = () => {};
+  };
+}
+
+/** Looks after a machine: a guest that fell silent may have lost it. */
+class Watch {
+  readonly lost: Promise<string>;
+  onLost: (why: string) => void = () => {};
+  readonly #provider: Provider;
+  readonly #name: string;
+  readonly #desk: RunDesk;
+  readonly #closing = new AbortController();
+  #timer: NodeJS.Timeout;
+  #isLooking = false;
+  #tell: (why: string) => void = () => {};
+
+  constructor(provider: Provider, name: string, desk: RunDesk) {
+    this.#provider = provider;
+    this.#name = name;
+    this.#desk = desk;
+    this.lost = new Promise((resolve) => (this.#tell = resolve));
+    this.#timer = setInterval(() => void this.#look(), lookBootingMs);
+    desk.onSilence = () => void this.#look();
+  }
+
+  /** From now on its guest's connection says sooner than we could ask. */
+  relax(): void {
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => void this.#look(), lookMs);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#desk.onSilence = () => {};
+    this.#closing.abort();
+  }
+
+  async #look(): Promise<void> {
+    if (this.#isLooking) return;
+    this.#isLooking = true;
+    const { signal } = this.#closing;
+    try {
+      const machines = await this.#provider.list(
+        AbortSignal.any([signal, AbortSignal.timeout(lookMs)]),
+      );
+      const machine = machines.find(({ name }) => name === this.#name);
+      if (signal.aborted || (machine !== undefined && machine.state !== "ended")) return;
+      const code = machine?.exitCode ?? null;
+      const how = machine === undefined ? "it is no longer there" : "it ended by itself";
+      const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
+      this.#tell(why);
+      this.onLost(why);
+    } catch (error) {
+      // The next look may be answered.
+      if (!(error instanceof ProviderError)) throw error;
+    } finally {
+      this.#isLooking = false;
+    }
+  }
+}
+
+function meaning(code: number): string {
+  return code === 137 ? " (killed; it may have needed more memory)" : "";
+}
+
+const holdSecondsMax = 30 * 24 * 3600;
+
+/**
+ * Leaves the machine busy with nothing, once its steps are over, so that it stays until its
+ * deadline. Returns its work folder.
+ */
+export async function hold(desk: RunDesk): Promise<string> {
+  const where: Step = { title: null, command: ["pwd"] };
+  const { stdout } = await desk.run(where, { hasMore: true, timeoutSeconds: 60 });
+  const step: Step = { title: null, command: ["sleep", String(holdSecondsMax)] };
+  await new Promise<void>((resolve) => {
+    desk.onTaken = (taken) => {
+      if (taken === step) resolve();
+    };
+    void desk.run(step, { hasMore: false, timeoutSeconds: holdSecondsMax });
+  });
+  return stdout.trim();
+}
+
+/** Ends a machine for good. Throws `unavailable` when it will not go. */
+export async function endMachine(provider: Provider, name: string): Promise<void> {
+  const signal = AbortSignal.timeout(destroyMs);
+  try {
+    while ((await provider.destroy(name, signal)) !== "gone");
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new MayflyError("unavailable", `${name} could not be removed: ${why}`, {
+      hint: "It ends by itself at its deadline, and the next run removes what is left.",
+    });
+  }
+}
+
+function stopped(): Verdict {
+  return { how: "cancelled", exitCode: null, detail: "it was interrupted" };
+}
+
+function timedOut(seconds: number): Verdict {
+  return { how: "timed_out", exitCode: null, detail: `all together ran longer than ${seconds} s` };
+}
+
+function aborted(signal: AbortSignal): Promise<null> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(null);
+    else signal.addEventListener("abort", () => resolve(null), { once: true });
+  });
+}

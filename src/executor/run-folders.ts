@@ -1,0 +1,91 @@
+import { createHash } from "node:crypto";
+import { mkdir, readFile, readdir, realpath, rename, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import { startOf } from "../providers/host/processes.ts";
+
+/*
+ * One folder a run, written before its machine is asked for: whoever comes later can tell from it
+ * what a run that was killed has left behind.
+ */
+
+const noteSchema = z.object({
+  provider: z.string(),
+  machine: z.string(),
+  /** The process that runs it, which cannot be mistaken for a later one of the same number. */
+  pid: z.number(),
+  since: z.string().nullable(),
+  /** Until when the machine was to stay after a failure, ms; null: it was not. */
+  keptUntil: z.number().nullable(),
+});
+
+export type RunNote = z.infer<typeof noteSchema>;
+
+/**
+ * The prefix of all machines that runs of this state folder make. By the folder, so that runs of
+ * another one, on the same podman, are none of our business.
+ */
+export async function installationOf(stateFolder: string): Promise<string> {
+  const real = await realpath(stateFolder);
+  return `run${createHash("sha256").update(real).digest("hex").slice(0, 8)}`;
+}
+
+export class RunFolders {
+  readonly path: string;
+
+  constructor(stateFolder: string) {
+    this.path = join(stateFolder, "runs");
+  }
+
+  of(machine: string): string {
+    return join(this.path, machine);
+  }
+
+  /** Makes the folder of a run of this process; with its note or not at all. */
+  async make(provider: string, machine: string): Promise<string> {
+    const draft = join(this.path, `.${machine}`);
+    await mkdir(this.path, { recursive: true, mode: 0o700 });
+    await mkdir(draft, { mode: 0o700 });
+    const { pid } = process;
+    const note: RunNote = { provider, machine, pid, since: await startOf(pid), keptUntil: null };
+    await writeFile(join(draft, "note.json"), JSON.stringify(note));
+    await rename(draft, this.of(machine));
+    return this.of(machine);
+  }
+
+  async keep(machine: string, until: number): Promise<void> {
+    const note = await this.read(machine);
+    if (note === null) return;
+    const path = join(this.of(machine), "note.json");
+    await writeFile(`${path}.new`, JSON.stringify({ ...note, keptUntil: until }));
+    await rename(`${path}.new`, path);
+  }
+
+  /** What is noted of a run; null: there is none. */
+  async read(machine: string): Promise<RunNote | null> {
+    const text = await readFile(join(this.of(machine), "note.json"), "utf8").catch(() => "null");
+    try {
+      return noteSchema.parse(JSON.parse(text));
+    } catch {
+      return null;
+    }
+  }
+
+  /** Runs whose process is gone and whose machine nobody wants any more. */
+  async leftovers(now: number): Promise<RunNote[]> {
+    const names = await readdir(this.path).catch(() => []);
+    const found: RunNote[] = [];
+    for (const name of names) {
+      if (name.startsWith(".")) continue;
+      const note = await this.read(name);
+      if (note === null || note.machine !== name) continue;
+      const isAlive = note.since !== null && (await startOf(note.pid)) === note.since;
+      if (!isAlive && (note.keptUntil === null || note.keptUntil < now)) found.push(note);
+    }
+    return found;
+  }
+
+  async remove(machine: string): Promise<void> {
+    await rm(this.of(machine), { recursive: true, force: true });
+  }
+}
