@@ -63,6 +63,7 @@ export async function chooseProvider(
     try {
       const provider = await ready(kind, places, progress, signal);
       const isBare = kind === "host";
+      if (isBare) await refuseLacking(provider, signal);
       const why = faults.length === 0 ? "" : ` (no ${faults.join("; no ")})`;
       const warning = isBare ? `this runs as plain processes here, without isolation${why}` : null;
       return { kind, provider, warning };
@@ -88,6 +89,16 @@ async function ready(
     await provider.close();
     throw error;
   }
+}
+
+/** Throws for what a provider finds missing; others show it by not getting ready. */
+async function refuseLacking(provider: Provider, signal: AbortSignal): Promise<void> {
+  const checks = await provider.check(signal);
+  const lacking = checks.find(({ ok, isOptional }) => !ok && isOptional !== true);
+  if (lacking === undefined) return;
+  const { name, detail, mend } = lacking;
+  const how = mend === null ? "" : `; ${mend}`;
+  throw new ProviderError("invalid", `${name}: ${detail}${how}`);
 }
 
 function usable(): string[] {

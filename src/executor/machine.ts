@@ -136,6 +136,7 @@ class Watch {
   readonly #closing = new AbortController();
   #timer: NodeJS.Timeout;
   #isLooking = false;
+  #isUp = false;
   #tell: (why: string) => void = () => {};
 
   constructor(provider: Provider, name: string, desk: RunDesk) {
@@ -149,6 +150,7 @@ class Watch {
 
   /** From now on its guest's connection says sooner than we could ask. */
   relax(): void {
+    this.#isUp = true;
     clearInterval(this.#timer);
     this.#timer = setInterval(() => void this.#look(), lookMs);
   }
@@ -168,9 +170,11 @@ class Watch {
         AbortSignal.any([signal, AbortSignal.timeout(lookMs)]),
       );
       const machine = machines.find(({ name }) => name === this.#name);
-      if (signal.aborted || (machine !== undefined && machine.state !== "ended")) return;
+      // One that was up and is "booting" has lost what made it: only its folder is left.
+      const isThere = machine?.state === "running" || (!this.#isUp && machine?.state === "booting");
+      if (signal.aborted || isThere) return;
       const code = machine?.exitCode ?? null;
-      const how = machine === undefined ? "it is no longer there" : "it ended by itself";
+      const how = machine?.state === "ended" ? "it ended by itself" : "it is no longer there";
       const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
       this.#tell(why);
       this.onLost(why);

@@ -81,12 +81,13 @@ shift 5
 variables=
 while [ "$1" != -- ]; do variables="$variables --env $1"; shift; done
 shift
-lent=
-case $mk in /usr/lib/plan9/*) lent="--volume /usr/lib/plan9:/usr/lib/plan9:ro" ;; esac
+# mk needs libc alone, and few images have it; its own rc and sed come along.
+plan9=
+[ -d /usr/lib/plan9 ] && plan9="--volume /usr/lib/plan9:/usr/lib/plan9:ro"
 end() { "$tool" rm --force "$name" >/dev/null 2>&1; }
 trap '"$tool" stop --time 8 "$name" >/dev/null 2>&1' TERM INT
 "$tool" run --rm --name "$name" --workdir "$PWD" --volume "$PWD:$PWD" --volume "$ci:/var/run/ci" \
-  $lent $variables -- "$image" "$@" &
+  --volume "$mk:$mk:ro" $plan9 $variables -- "$image" "$@" &
 client=$!
 wait "$client"
 status=$?

@@ -108,7 +108,7 @@ async function* survey(parts: MkParts): AsyncGenerator<Step, Ground, StepResult>
   }
   const file = readDump(result.stdout);
   if (file === null || (result.exitCode !== 0 && !/don't know how to make/.test(result.stderr))) {
-    throw new MayflyError("invalid", `mk cannot use it: ${lastLine(result.stderr)}`, {
+    throw new MayflyError("invalid", `mk cannot use it: ${mkWords(result.stderr)}`, {
       where: "mkfile",
       hint: "Mend it and commit; `mk -n test` shows the same.",
     });
@@ -120,7 +120,7 @@ async function* survey(parts: MkParts): AsyncGenerator<Step, Ground, StepResult>
     });
   }
   if (result.exitCode !== 0) {
-    throw new MayflyError("invalid", lastLine(result.stderr).replace(/^mk: /, ""), {
+    throw new MayflyError("invalid", mkWords(result.stderr), {
       where: "mkfile",
       hint: "Give what `test` needs a rule of its own, or commit the file.",
     });
@@ -196,6 +196,10 @@ export class StepFailed extends Error {
 
 function unusable(what: string, hint = "Give the machine another image."): MayflyError {
   return new MayflyError("unavailable", `in the machine ${what}`, { where: "mkfile", hint });
+}
+
+function mkWords(stderr: string): string {
+  return lastLine(stderr).replace(/^mk: /, "");
 }
 
 function lastLine(text: string): string {

@@ -105,7 +105,10 @@ class Reader {
     if (steps.length > stepsMax) throw this.#at(path, `more than ${stepsMax} steps`, "Take fewer.");
     return steps.map((step, index): ZeroCiStep => {
       const at = [...path, index];
-      if (typeof step === "string") return { name: firstWords(step), command: step };
+      if (step === null || typeof step !== "object") {
+        const command = this.#needed(at);
+        return { name: firstWords(command), command };
+      }
       this.#map(at, ["name", "cmd", "type", "working_dir", "yaml_path"]);
       const type = this.#text([...at, "type"], "cmd");
       if (type === "neph") {
@@ -169,7 +172,12 @@ class Reader {
     const found: unknown =
       path.length === 0 ? this.#document.contents : this.#document.getIn(path, true);
     if (found === undefined || found === null) return undefined;
-    return (found as Node).toJS(this.#document, { maxAliasCount: 100 });
+    try {
+      return (found as Node).toJS(this.#document, { maxAliasCount: 100 });
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      throw this.fault((found as Node).range?.[0] ?? 0, why, "Write it out without aliases.");
+    }
   }
 
   /** At the nearest place that is there. */
