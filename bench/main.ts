@@ -11,6 +11,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   idle: async () => (await import("./idle.ts")).idle,
   help: async () => (await import("./help.ts")).help,
   simulate: async () => (await import("./simulate.ts")).simulate,
+  run: async () => (await import("./run.ts")).run,
 };
 
 const words = process.argv.slice(2);

@@ -50,7 +50,7 @@ export async function prepareExample(
   const node = realpathSync(process.execPath);
   const packages = join(root, "node_modules");
   if (provider.kind === "host") {
-    return { config, example: ownTests(pool.name, tree, { packages, node }) };
+    return { config, example: await ownTests(pool.name, tree, { packages, node }) };
   }
   const lent = lend(packages, node);
   const options = provider.options as { readonly mounts: readonly object[] };
@@ -61,7 +61,7 @@ export async function prepareExample(
     providers: [...config.providers, { name: lender, kind: provider.kind, options: lending }],
     pools: [...config.pools, { ...pool, ...unlimited, name, provider: lender, max: 1 }],
   };
-  return { config: exampleConfig, example: ownTests(name, tree, lent) };
+  return { config: exampleConfig, example: await ownTests(name, tree, lent) };
 }
 
 const unlimited: Partial<Pool> = { labels: [], allow: [], deny: [], min: 0, warm: 0, schedule: [] };
@@ -95,12 +95,13 @@ function lend(packages: string, node: string): Lent & { mounts: { from: string; 
   };
 }
 
-function ownTests(pool: string, tree: LocalTree, { packages, node }: Lent): Example {
+async function ownTests(pool: string, tree: LocalTree, { packages, node }: Lent): Promise<Example> {
   const script = 'ln -s "$1" node_modules && exec "$2" scripts/test.ts --unit';
+  const leftOut = await tree.leftOut();
   return {
     pool,
     what: `Mayfly's own unit tests at ${tree.commit.slice(0, 10)}`,
-    notes: tree.leftOut.length === 0 ? [] : [`left out of it: ${listed(tree.leftOut)}`],
+    notes: leftOut.length === 0 ? [] : [`left out of it: ${listed(leftOut)}`],
     submission: { repository: tree.name, command: ["sh", "-c", script, "sh", packages, node] },
     commit: tree.commit,
     archive: () => tree.archive(),

@@ -12,8 +12,8 @@ export interface LocalTree {
   /** The name of its folder. */
   readonly name: string;
   readonly commit: string;
-  /** What of the folder is not in the tree, in words. */
-  readonly leftOut: readonly string[];
+  /** What of the folder is not in the tree, in words; looked at when asked. */
+  leftOut(): Promise<readonly string[]>;
   /** The folder that the repository's work tree begins at. */
   readonly top: string;
   /** The tree as a tar archive. */
@@ -33,7 +33,7 @@ export async function localTree(path: string, revision: string | undefined): Pro
     // One that is pushed to has no work tree, and the name that people know ends before this.
     name: basename(top, ".git"),
     commit,
-    leftOut: await leftOut(top, commit, revision),
+    leftOut: () => leftOut(top, commit, revision),
     top,
     archive: () => archive(top, commit),
     file: async (name) => {

@@ -23,8 +23,6 @@ export interface ScriptChoice {
   readonly title: string | null;
   /** The image that it is written for. */
   readonly image: string | null;
-  /** Whether it is more than one step. */
-  readonly hasMore: boolean;
   /** Throws `invalid` where this place will not do. */
   script(place: ScriptPlace): Script;
 }
@@ -57,7 +55,6 @@ export async function chooseScripts(
       {
         title: null,
         image: null,
-        hasMore: true,
         script: ({ kind, machine, say }) =>
           mkScript({ isHost: kind === "host", machine, variables, artifacts, say }),
       },
@@ -71,14 +68,13 @@ export async function chooseScripts(
 }
 
 function single(script: Script): ScriptChoice {
-  return { title: null, image: null, hasMore: false, script: () => script };
+  return { title: null, image: null, script: () => script };
 }
 
 function zeroCi(jobs: readonly ZeroCiJob[], repository: string): ScriptChoice[] {
   return jobs.map((job): ScriptChoice => ({
     title: jobs.length === 1 ? null : job.name,
     image: job.image,
-    hasMore: true,
     script: ({ kind, say, report }) => {
       if (kind === "host") {
         throw new MayflyError("invalid", "its steps write to / of their machine", {

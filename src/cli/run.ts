@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { join, resolve } from "node:path";
+import type { Readable } from "node:stream";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
 import { counted, listed } from "../domain/words.ts";
 import { RunDesk } from "../executor/desk.ts";
@@ -69,9 +70,7 @@ interface Whole {
 async function runAll(whole: Whole): Promise<number> {
   const { view, tree, settings } = whole;
   const choices = await chooseScripts(whole.command, whole.flags, tree, settings);
-  const leftOut = tree.leftOut.length === 0 ? "" : `; left out: ${listed(tree.leftOut)}`;
-  if (leftOut !== "")
-    view.say(`${tree.name} at ${tree.commit.slice(0, 10)}, as committed${leftOut}`);
+  const told = tellLeftOut(tree, view);
   const artifacts = new ArtifactFolder(resolve(settings.artifactFolder));
   const runs: RunSummary[] = [];
   for (const choice of choices) {
@@ -80,6 +79,7 @@ async function runAll(whole: Whole): Promise<number> {
     runs.push(summary);
     if (summary.verdict.how !== "exited" || summary.verdict.endsAll) break;
   }
+  await told;
   if (artifacts.kept.length > 0) {
     const files = counted(artifacts.kept.length, "artifact");
     view.say(`${files} (${bytesText(artifacts.bytes)}) in ${artifacts.path}`);
@@ -90,6 +90,15 @@ async function runAll(whole: Whole): Promise<number> {
     await print(JSON.stringify({ ...told, runs, artifacts: artifacts.kept }));
   }
   return view.goneStatus ?? status ?? exit.ok;
+}
+
+/** While the machine is made: looking through a large work tree takes its time. */
+async function tellLeftOut(tree: LocalTree, view: RunView): Promise<void> {
+  const leftOut = await tree.leftOut().catch(() => []);
+  const short = tree.commit.slice(0, 10);
+  if (leftOut.length > 0) {
+    view.say(`${tree.name} at ${short}, as committed; left out: ${listed(leftOut)}`);
+  }
 }
 
 interface RunSummary {
@@ -119,6 +128,7 @@ async function runOne(
   let isKept = false;
   let server: { close: () => Promise<void> } | null = null;
   let isMade = false;
+  const archive = new Archive(tree);
   const staysOn = flags.keepOnFail === true || flags.shell === true;
   try {
     const script = choice.script({
@@ -132,12 +142,13 @@ async function runOne(
     isMade = true;
     const lasting = settings.timeoutSeconds + (flags.keepOnFail ? keepSeconds : 0);
     const claim = newSecret();
+    archive.begin();
     const desk = new RunDesk({
       claim,
       session: newSecret(),
       machine,
       now: () => Date.now(),
-      source: () => tree.archive(),
+      source: () => archive.open(),
       environment: {
         MAYFLY_REPOSITORY: tree.name,
         MAYFLY_COMMIT: tree.commit,
@@ -164,7 +175,6 @@ async function runOne(
       desk,
       script,
       timeoutSeconds: settings.timeoutSeconds,
-      hasMore: choice.hasMore || staysOn,
       now: () => Date.now(),
       stop: signals.stopped,
       leave: signals.left,
@@ -193,6 +203,7 @@ async function runOne(
     return { machine, provider: kind, verdict, tookMs: Date.now() - startedAt };
   } finally {
     view.clear();
+    archive.close();
     if (!isKept && isMade) await endMachine(provider, machine);
     await server?.close();
     if (!isKept) await folders.remove(machine);
@@ -234,6 +245,31 @@ async function openShell(
 
 function isWorthKeeping({ how, exitCode }: Verdict): boolean {
   return how === "timed_out" || (how === "exited" && exitCode !== 0);
+}
+
+/** The tree's archive, begun before anybody asks; who asks again gets another. */
+class Archive {
+  readonly #tree: LocalTree;
+  #next: Promise<Readable> | null = null;
+
+  constructor(tree: LocalTree) {
+    this.#tree = tree;
+  }
+
+  begin(): void {
+    this.#next = this.#tree.archive();
+    this.#next.then((stream) => stream.on("error", () => {})).catch(() => {});
+  }
+
+  open(): Promise<Readable> {
+    const next = this.#next ?? this.#tree.archive();
+    this.#next = null;
+    return next;
+  }
+
+  close(): void {
+    this.#next?.then((stream) => stream.destroy()).catch(() => {});
+  }
 }
 
 /** Says how to get into a machine that stays, and how to end it. */

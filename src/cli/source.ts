@@ -48,8 +48,9 @@ export async function chooseSource(
   }
   const tree = await localTree(repo ?? ".", rev);
   const short = tree.commit.slice(0, 10);
-  if (tree.leftOut.length > 0) {
-    say(`${tree.name} at ${short} is sent as committed; left out: ${listed(tree.leftOut)}`);
+  const leftOut = await tree.leftOut();
+  if (leftOut.length > 0) {
+    say(`${tree.name} at ${short} is sent as committed; left out: ${listed(leftOut)}`);
   }
   const sha256 = await uploadTree(client, await tree.archive());
   return { repository: tree.name, source: { kind: "tree", sha256, commit: tree.commit } };

@@ -10,6 +10,7 @@ const bootMs = 10 * 60_000;
 const endingMs = 20_000;
 const lookMs = 15_000;
 const lookBootingMs = 2_000;
+const silenceMs = 500;
 const destroyMs = 60_000;
 
 export interface RunParts {
@@ -20,8 +21,6 @@ export interface RunParts {
   readonly script: Script;
   /** How long all steps together may take. */
   readonly timeoutSeconds: number;
-  /** Whether more steps may come after the one that the script yields now. */
-  readonly hasMore: boolean;
   readonly now: () => number;
   /** Aborted by the first wish to stop: the step under way is ended, its output still shown. */
   readonly stop: AbortSignal;
@@ -76,7 +75,9 @@ async function steps(parts: RunParts, watch: Watch): Promise<Verdict> {
     parts.onStep(step);
     const startedAt = now();
     const timeoutSeconds = Math.min(leftSeconds, step.timeoutSeconds ?? leftSeconds);
-    const running = desk.run(step, { hasMore: parts.hasMore, timeoutSeconds });
+    // The guest stays up after the last one too: whoever removes a machine that ends at the same
+    // moment gets in the way of its provider's own tidying.
+    const running = desk.run(step, { hasMore: true, timeoutSeconds });
     const unwatch = minding(parts, step, watch, timeoutSeconds);
     const result = withTrueStatus(step, await running.finally(unwatch));
     parts.onStepEnd(step, result, now() - startedAt);
@@ -145,7 +146,7 @@ class Watch {
     this.#desk = desk;
     this.lost = new Promise((resolve) => (this.#tell = resolve));
     this.#timer = setInterval(() => void this.#look(), lookBootingMs);
-    desk.onSilence = () => void this.#look();
+    desk.onSilence = () => this.#lookSoon();
   }
 
   /** From now on its guest's connection says sooner than we could ask. */
@@ -159,6 +160,15 @@ class Watch {
     clearInterval(this.#timer);
     this.#desk.onSilence = () => {};
     this.#closing.abort();
+  }
+
+  /** A guest hangs up at the end of each step, too; then it has something to say at once. */
+  #lookSoon(): void {
+    const heardAt = this.#desk.heardAt;
+    const timer = setTimeout(() => {
+      if (heardAt !== null && this.#desk.heardAt === heardAt) void this.#look();
+    }, silenceMs);
+    this.#closing.signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
   }
 
   async #look(): Promise<void> {

@@ -24,6 +24,16 @@ export async function hasImage(
 }
 
 /**
+ * Whether the store's own list names the image: a look that takes a millisecond where podman takes
+ * a hundred. False where the list is elsewhere or of another form; then podman knows.
+ */
+async function isListed(graphRoot: string): Promise<boolean> {
+  const list = join(graphRoot, "overlay-images", "images.json");
+  const text = await readFile(list, "utf8").catch(() => "");
+  return text.includes(JSON.stringify(baseImage));
+}
+
+/**
  * Makes `localhost/mayfly-base` out of the host's own Debian or Ubuntu archive, unless podman has it
  * already: a minimal system and `packages`, no registry involved. One at a time on a store, however
  * many ask. `progress` gets a line a step. Throws `invalid` when mmdebstrap is missing or fails.
@@ -34,7 +44,7 @@ export async function ensureImage(
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  if (await hasImage(podman, baseImage, signal)) return;
+  if ((await isListed(graphRoot)) || (await hasImage(podman, baseImage, signal))) return;
   const unlock = await lock(join(graphRoot, "mayfly-image.lock"), signal);
   const scratch = join(folder, `image-${randomBytes(4).toString("hex")}`);
   try {
