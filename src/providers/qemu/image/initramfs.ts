@@ -1,0 +1,68 @@
+import { readFile, readdir } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { cpio, type CpioEntry } from "./cpio.ts";
+import { bootModules, inLoadOrder, readDependencies } from "./modules.ts";
+
+const inside = new URL("../inside/", import.meta.url);
+export const insideFiles = [
+  "init.pl",
+  "Channel.pm",
+  "Json.pm",
+  "Kernel.pm",
+  "Network.pm",
+  "Relay.pm",
+  "Scratch.pm",
+  "Task.pm",
+];
+/** Where init mounts things, before there is a system. */
+const mountPoints = ["base", "dev", "proc", "root", "scratch", "store", "sys"];
+
+/**
+ * The first file system of a machine: Perl with the libraries it needs, out of the image's own
+ * packages, our init, and the modules it loads, in order. `system` is a tree with Perl in it;
+ * `modules` is one kernel's folder below lib/modules, with depmod's lists.
+ */
+export async function makeInitramfs(system: string, modules: string): Promise<Buffer> {
+  const entries: CpioEntry[] = [
+    ...mountPoints.map((path): CpioEntry => ({ path, kind: "folder", mode: 0o755 })),
+    { path: "dev/console", kind: "device", mode: 0o600, device: [5, 1] },
+    ...(await perl(system)),
+  ];
+  for (const name of insideFiles) {
+    const path = name === "init.pl" ? "init" : `mayfly/${name}`;
+    const content = await readFile(new URL(name, inside));
+    entries.push({ path, kind: "file", mode: name === "init.pl" ? 0o755 : 0o644, content });
+  }
+  const dependencies = readDependencies(await readFile(join(modules, "modules.dep"), "utf8"));
+  const order = inLoadOrder(bootModules, dependencies);
+  for (const file of order) {
+    const content = await readFile(join(modules, file));
+    entries.push({ path: `modules/${basename(file)}`, kind: "file", mode: 0o644, content });
+  }
+  const list = Buffer.from(order.map((file) => `${basename(file)}\n`).join(""));
+  entries.push({ path: "modules/order", kind: "file", mode: 0o644, content: list });
+  return cpio(entries);
+}
+
+async function perl(system: string): Promise<CpioEntry[]> {
+  const entries: CpioEntry[] = [];
+  const add = async (from: string, path = from, mode = 0o755): Promise<void> => {
+    entries.push({ path, kind: "file", mode, content: await readFile(join(system, from)) });
+  };
+  await add("usr/bin/perl");
+  const triplet = (await readdir(join(system, "usr/lib"))).find((name) =>
+    name.endsWith("-linux-gnu"),
+  );
+  const libraries = `usr/lib/${triplet}`;
+  for (const name of (await readdir(join(system, libraries))).sort()) {
+    if (/^lib(c|m|crypt)\.so\.\d+$/.test(name)) {
+      await add(`${libraries}/${name}`, `lib/${triplet}/${name}`);
+    }
+    // The linker's own path is the machine's, and part of every program's header.
+    if (/^ld-linux-/.test(name)) {
+      await add(`${libraries}/${name}`, `${name.includes("x86-64") ? "lib64" : "lib"}/${name}`);
+    }
+  }
+  await add(`${libraries}/perl-base/strict.pm`);
+  return entries;
+}
