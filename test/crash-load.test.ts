@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
-import { processesWith } from "../src/providers/host/processes.ts";
+import { processesWith } from "../src/providers/processes.ts";
 import { Store } from "../src/store/store.ts";
 import { recount } from "../src/store/tallies.ts";
 import { Manager } from "./manager.ts";

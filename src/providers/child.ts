@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcess } from "node:child_process";
 import { ProviderError } from "../domain/errors.ts";
 import { clip } from "../domain/words.ts";
 
@@ -107,6 +107,29 @@ function collect(
     lines.forEach(onLine);
   });
   return chunks;
+}
+
+/** The first line a child writes, or "" when it ends without one. It goes on without us. */
+export function firstLine(child: ChildProcess, signal: AbortSignal): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = "";
+    const finish = (settle: () => void): void => {
+      signal.removeEventListener("abort", aborted);
+      child.stdout?.destroy();
+      child.unref();
+      settle();
+    };
+    const aborted = (): void => finish(() => reject(signal.reason));
+    signal.addEventListener("abort", aborted, { once: true });
+    child.on("error", (error) => finish(() => reject(error)));
+    child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
+      text += chunk;
+      const line = /^(.*)\n/.exec(text)?.[1];
+      if (line !== undefined) finish(() => resolve(line));
+    });
+    child.stdout?.on("end", () => finish(() => resolve("")));
+    if (signal.aborted) aborted();
+  });
 }
 
 /** The last line a tool wrote on stderr that says something, for an error's message. */

@@ -9,7 +9,7 @@ import { destroyed, listed, never, until, World } from "../conformance-world.ts"
 import { conformance } from "../conformance.ts";
 import type { MachineSpec, Provider } from "../provider.ts";
 import { open } from "./host.ts";
-import { parseProcessId, startOf } from "./processes.ts";
+import { parseProcessId, startOf } from "../processes.ts";
 
 conformance({
   name: "host",

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
-import { runTool } from "../child.ts";
+import { firstLine, runTool } from "../child.ts";
 import { hostArchitecture, hostSize, Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
 import { refuseProgram } from "../program.ts";
@@ -19,7 +19,7 @@ import {
   supervisorOf,
 } from "./machine-folder.ts";
 import type { HostOptions } from "./options.ts";
-import { isAlive, processesWith, signalProcess } from "./processes.ts";
+import { isAlive, processesWith, signalProcess } from "../processes.ts";
 import { supervisorScript } from "./supervisor.ts";
 
 const perlMend = "install it: apt-get install perl-base";
@@ -187,29 +187,6 @@ async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> 
     await sleep(20, undefined, { signal });
   }
   return false;
-}
-
-/** The first line a child writes, or "" when it ends without one. It goes on without us. */
-function firstLine(child: ReturnType<typeof spawn>, signal: AbortSignal): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let text = "";
-    const finish = (settle: () => void): void => {
-      signal.removeEventListener("abort", aborted);
-      child.stdout?.destroy();
-      child.unref();
-      settle();
-    };
-    const aborted = (): void => finish(() => reject(signal.reason));
-    signal.addEventListener("abort", aborted, { once: true });
-    child.on("error", (error) => finish(() => reject(error)));
-    child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
-      text += chunk;
-      const line = /^(.*)\n/.exec(text)?.[1];
-      if (line !== undefined) finish(() => resolve(line));
-    });
-    child.stdout?.on("end", () => finish(() => resolve("")));
-    if (signal.aborted) aborted();
-  });
 }
 
 function toolEnvironment(): NodeJS.ProcessEnv {

@@ -5,7 +5,7 @@ import type { Program } from "../../domain/program.ts";
 import { runTool } from "../child.ts";
 import { place, writeProgram } from "../program.ts";
 import type { Machine, ProviderContext } from "../provider.ts";
-import { isAlive, parseProcessId, type ProcessId } from "./processes.ts";
+import { isAlive, parseProcessId, type ProcessId } from "../processes.ts";
 
 /** A machine whose supervisor has not shown up after this long never will. */
 const startDeadlineMs = 60_000;

@@ -1,0 +1,148 @@
+import { access, constants } from "node:fs/promises";
+import { ProviderError } from "../../domain/errors.ts";
+import type { Architecture } from "../../domain/size.ts";
+import { counted, listed } from "../../domain/words.ts";
+import { lastWords, runTool } from "../child.ts";
+import { hostArchitecture, hostSize } from "../local.ts";
+import type { Capabilities, Check, ProviderContext } from "../provider.ts";
+import { findAcceleration, findBoard, type Acceleration } from "./accelerator.ts";
+import { qemuBinary } from "./arguments.ts";
+import { findFacts, labelsOf } from "./facts.ts";
+import { architectures, imageFolder } from "./guests.ts";
+import type { QemuOptions } from "./options.ts";
+import { qemuMend, toolEnvironment } from "./run.ts";
+import { StoredImages, type StoredImage } from "./stored-image.ts";
+
+const imageMend = "build it: mayfly image build";
+const never = new AbortController().signal;
+
+/** What machines here can be, as far as the images that are there tell; and what to warn of. */
+export async function lendsOf(
+  options: QemuOptions,
+  context: ProviderContext,
+): Promise<{ capabilities: Capabilities; warning: string | null }> {
+  const images = await imagesHere(options, context);
+  const own = hostArchitecture();
+  const first = images[0];
+  const acceleration =
+    first === undefined
+      ? null
+      : await findAcceleration(options.accelerator, first, context.folder, never);
+  const facts = await findFacts();
+  const found = images.map(({ architecture }) => architecture);
+  const capabilities: Capabilities = {
+    architectures: found.length > 0 || own === null ? found : [own],
+    maximum: await hostSize(context.folder),
+    channel: "socket",
+    accepts: ["trusted", "fork"],
+    labels: acceleration === null ? ["qemu"] : labelsOf(acceleration.accelerator, facts),
+  };
+  const why = acceleration?.why ?? null;
+  const warning = why === null ? null : `machines are emulated, which is many times slower: ${why}`;
+  return { capabilities, warning };
+}
+
+/** The image of each architecture for pools that name none; its bytes are not looked at. */
+async function imagesHere(options: QemuOptions, context: ProviderContext): Promise<StoredImage[]> {
+  const found: StoredImage[] = [];
+  for (const architecture of architectures()) {
+    const folder = imageFolder(null, architecture, options, context);
+    const image = await StoredImages.describe(folder).catch(() => null);
+    if (image?.architecture === architecture) found.push(image);
+  }
+  return found;
+}
+
+/** What the provider needs on this host, for `mayfly doctor`. */
+export async function checkQemu(
+  options: QemuOptions,
+  context: ProviderContext,
+  signal: AbortSignal,
+): Promise<readonly Check[]> {
+  const architecture = hostArchitecture();
+  if (process.platform !== "linux" || architecture === null) {
+    const detail = `${process.platform} ${process.arch}`;
+    return [{ name: "system", ok: false, detail, mend: "use Linux on x64 or arm64" }];
+  }
+  const images = await imagesHere(options, context);
+  const needed = images.length === 0 ? [architecture] : images.map((image) => image.architecture);
+  const tools = await Promise.all([
+    ...needed.map((each) => qemu(each, signal)),
+    tool("setpriv", ["--version"], "install it: apt-get install util-linux", signal),
+    tool("perl", ["-MTime::HiRes", "-e", "print $^V"], "install it: apt-get install perl", signal),
+  ]);
+  if (tools.some(({ ok }) => !ok)) return tools;
+  const image = await sound(options, context, architecture, signal);
+  const first = images[0];
+  const acceleration =
+    first === undefined
+      ? null
+      : await findAcceleration(options.accelerator, first, context.folder, signal);
+  return [...tools, image, await speed(acceleration), await host()];
+}
+
+async function qemu(architecture: Architecture, signal: AbortSignal): Promise<Check> {
+  return tool(qemuBinary(architecture), ["--version"], qemuMend, signal);
+}
+
+async function tool(
+  name: string,
+  args: readonly string[],
+  mend: string,
+  signal: AbortSignal,
+): Promise<Check> {
+  const options = { signal, environment: toolEnvironment(), mend };
+  try {
+    const { code, stdout, stderr } = await runTool(name, args, options);
+    const [first = ""] = stdout.split("\n");
+    if (code === 0) return { name, ok: true, detail: first, mend: null };
+    return { name, ok: false, detail: lastWords(stderr), mend };
+  } catch (error) {
+    if (!(error instanceof ProviderError) || error.kind !== "invalid") throw error;
+    return { name, ok: false, detail: `${name} is not installed`, mend };
+  }
+}
+
+async function sound(
+  options: QemuOptions,
+  context: ProviderContext,
+  architecture: Architecture,
+  signal: AbortSignal,
+): Promise<Check> {
+  const name = "image";
+  try {
+    const folder = imageFolder(null, architecture, options, context);
+    const { id } = await new StoredImages().load(folder, signal);
+    return { name, ok: true, detail: `${id}: every byte as it was built`, mend: null };
+  } catch (error) {
+    if (!(error instanceof ProviderError)) throw error;
+    return { name, ok: false, detail: error.message, mend: imageMend };
+  }
+}
+
+async function speed(acceleration: Acceleration | null): Promise<Check> {
+  const name = "speed";
+  if (acceleration === null) {
+    return { name, ok: true, detail: "not tried before there is an image", mend: null };
+  }
+  const { accelerator, why } = acceleration;
+  if (why === null) return { name, ok: true, detail: "KVM, by a trial boot", mend: null };
+  const { board } = await findBoard("auto", "x64", accelerator);
+  const kvm = await access("/dev/kvm", constants.F_OK).then(
+    () => "let Mayfly read and write /dev/kvm, on a host where Linux boots under it",
+    () => "use a host with KVM, or one that passes virtualization on",
+  );
+  const detail = `machines (${board}) are emulated, many times slower than KVM: ${why}`;
+  return { name, ok: false, detail, mend: kvm, isOptional: true };
+}
+
+/** What the host has that machines do not get is said here, where labels would promise it. */
+async function host(): Promise<Check> {
+  const { gpus, hasCounters, cpuFeatures } = await findFacts();
+  const words = [
+    gpus.length === 0 ? "no GPU" : `${counted(gpus.length, "GPU")}, which machines do not get`,
+    hasCounters ? "performance counters, for machines under KVM" : "no performance counters",
+    `processor: ${cpuFeatures.length === 0 ? "nothing special" : listed(cpuFeatures, 10)}`,
+  ];
+  return { name: "host", ok: true, detail: words.join("; "), mend: null };
+}

@@ -1,0 +1,329 @@
+import { spawn } from "node:child_process";
+import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ProviderError } from "../../domain/errors.ts";
+import { free, type Price } from "../../domain/money.ts";
+import type { Program } from "../../domain/program.ts";
+import { firstLine } from "../child.ts";
+import { Turns, untilAborted } from "../local.ts";
+import { isOurs, refuseName, refuseUnfit } from "../names.ts";
+import { isAlive, processesWith, signalProcess } from "../processes.ts";
+import { refuseProgram } from "../program.ts";
+import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
+import type { Provider, ProviderContext } from "../provider.ts";
+import { qemuCommand, type Guest } from "./arguments.ts";
+import { checkQemu, lendsOf } from "./check.ts";
+import { guestOf, imageFolder, programOf, refuseOther, scratchBytesOf } from "./guests.ts";
+import { findLoad, refuseOverload } from "./load.ts";
+import {
+  describe,
+  endOf,
+  keeperOf,
+  makeMachineFolder,
+  markerOf,
+  memoryOf,
+  removeMachineFolder,
+} from "./machine-folder.ts";
+import type { QemuOptions } from "./options.ts";
+import { toolEnvironment } from "./run.ts";
+import { StoredImages } from "./stored-image.ts";
+import { Templates, type Template } from "./template.ts";
+
+export { checkQemu as check };
+
+const perlMend = "install it: apt-get install perl";
+/** A keeper starts QEMU in some 100 ms; a host this slow has other troubles. */
+const startMs = 30_000;
+/** How long `destroy` waits for a keeper before it says `ending`. */
+const patienceMs = 8_000;
+
+/**
+ * Opens the provider. The first time after a boot it finds out by a trial boot whether KVM works,
+ * which takes up to 15 s; without an image that is put off.
+ */
+export async function open(options: QemuOptions, context: ProviderContext): Promise<Provider> {
+  const machines = join(context.folder, "machines");
+  await mkdir(machines, { recursive: true, mode: 0o700 });
+  const script = join(context.folder, "keeper.pl");
+  const draft = `${script}.${process.pid}`;
+  await writeFile(draft, await readFile(new URL("./keeper.pl", import.meta.url)), { mode: 0o600 });
+  await rename(draft, script);
+  const templates = new Templates(join(context.folder, "templates"));
+  await templates.tidy();
+  const { capabilities, warning } = await lendsOf(options, context);
+  if (warning !== null) context.log.warn({ provider: context.name }, warning);
+  return new QemuProvider(options, context, { machines, script, templates }, capabilities);
+}
+
+interface Places {
+  readonly machines: string;
+  readonly script: string;
+  readonly templates: Templates;
+}
+
+/** Each machine is a QEMU below a keeper of its own, which outlives this manager. */
+class QemuProvider implements Provider {
+  readonly name: string;
+  readonly #options: QemuOptions;
+  readonly #context: ProviderContext;
+  readonly #places: Places;
+  readonly #lends: Capabilities;
+  readonly #images = new StoredImages();
+  readonly #turns = new Turns();
+  /** Machines whose end was told. */
+  readonly #told = new Set<string>();
+
+  constructor(
+    options: QemuOptions,
+    context: ProviderContext,
+    places: Places,
+    capabilities: Capabilities,
+  ) {
+    this.name = context.name;
+    this.#options = options;
+    this.#context = context;
+    this.#places = places;
+    this.#lends = capabilities;
+  }
+
+  async create(spec: MachineSpec, program: Program, signal: AbortSignal): Promise<Machine> {
+    refuseName(this.#context.installation, spec.name);
+    refuseUnfit(spec, this.#lends);
+    refuseProgram(program);
+    const from = imageFolder(spec.image, spec.size.architecture, this.#options, this.#context);
+    const given = programOf(spec, program, this.#options);
+    return attempt(signal, async () => {
+      const image = await this.#images.load(from, signal);
+      refuseOther(image, from, spec);
+      const { folder } = this.#context;
+      const guest = await guestOf(spec, image, this.#options, folder, signal);
+      const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds) };
+      return this.#turns.take(spec.name, () => this.#make(order, signal));
+    });
+  }
+
+  async list(signal: AbortSignal): Promise<readonly Machine[]> {
+    return attempt(signal, async () => {
+      const names = await this.#names();
+      const now = this.#context.now();
+      const found = await Promise.all(
+        names.map((name) => describe(this.#places.machines, name, now)),
+      );
+      const machines = found.filter((machine) => machine !== null);
+      await Promise.all(machines.map((machine) => this.#tell(machine)));
+      return machines;
+    });
+  }
+
+  async destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending"> {
+    refuseName(this.#context.installation, name);
+    return attempt(signal, () =>
+      this.#turns.take(name, async () => {
+        if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+        const folder = join(this.#places.machines, name);
+        // A keeper that starts just now looks for this before it starts anything.
+        await writeFile(join(folder, "stop"), "").catch(ignoreMissing);
+        if (!(await endKeeper(folder, signal)) || !(await endMarked(folder, signal)))
+          return "ending";
+        this.#told.delete(name);
+        return (await removeMachineFolder(folder)) ? "gone" : "ending";
+      }),
+    );
+  }
+
+  price(): Price {
+    return free;
+  }
+
+  lends(): Capabilities {
+    return this.#lends;
+  }
+
+  check(signal: AbortSignal): Promise<readonly Check[]> {
+    return checkQemu(this.#options, this.#context, signal);
+  }
+
+  async prepare(): Promise<void> {}
+
+  async close(): Promise<void> {
+    await this.#places.templates.close();
+  }
+
+  async #names(): Promise<string[]> {
+    const names = await readdir(this.#places.machines);
+    return names.filter((name) => isOurs(this.#context.installation, name));
+  }
+
+  async #make(order: Order, signal: AbortSignal): Promise<Machine> {
+    if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+    const { machines } = this.#places;
+    const { name } = order.spec;
+    const folder = join(machines, name);
+    if ((await stat(folder).catch(() => null)) === null) {
+      await this.#refuseOverload(order.spec);
+      await this.#write(folder, order);
+    }
+    if ((await keeperOf(folder)) === null) {
+      const fault = await this.#start(folder, signal);
+      if (fault !== null) {
+        await this.#forget(folder, signal);
+        if (!order.restored) throw failureOf(fault);
+        // What a template was made by may have changed: once more, without it.
+        await this.#places.templates.drop(order.guest);
+        return this.#make({ ...order, restored: false }, signal);
+      }
+    }
+    const machine = await describe(machines, name, this.#context.now());
+    if (machine !== null) return machine;
+    throw new ProviderError("unreachable", `${name} was removed while it was made`);
+  }
+
+  async #write(folder: string, order: Order): Promise<void> {
+    const { spec, guest, given, seconds } = order;
+    const options = this.#options;
+    const scratchBytes = scratchBytesOf(spec, options);
+    const template = order.restored === false ? null : await this.#template(guest, scratchBytes);
+    order.restored = template !== null;
+    const memory = template === null ? null : { path: template.memory, shared: false };
+    const command = qemuCommand({ ...guest, memory, incoming: template !== null });
+    const settings = {
+      guest: join(this.#context.guestFolder, "guest.sock"),
+      boot: String(options.bootSeconds),
+      deadline: String(seconds),
+      ...(template === null ? {} : { state: template.state }),
+      ...(options.outlive ? {} : { parent: "1" }),
+    };
+    const createdAt = this.#context.now();
+    const { memoryMb } = spec.size;
+    const orders = { command, settings, program: given, scratchBytes, createdAt, memoryMb };
+    await makeMachineFolder(folder, orders);
+  }
+
+  /** What to restore from; without one, this machine boots, and one is made for the next. */
+  async #template(guest: Guest, scratchBytes: number | null): Promise<Template | null> {
+    if (!this.#options.snapshot) return null;
+    const { templates } = this.#places;
+    const template = await templates.find(guest);
+    if (template === null) {
+      templates.make(guest, scratchBytes).catch((error: Error) => {
+        const fields = { provider: this.name, error: error.message };
+        this.#context.log.warn(fields, "no machine to copy could be made: each boots for itself");
+      });
+    }
+    return template;
+  }
+
+  async #refuseOverload({ size }: MachineSpec): Promise<void> {
+    const { machines } = this.#places;
+    const now = this.#context.now();
+    const others: number[] = [];
+    for (const name of await this.#names()) {
+      const machine = await describe(machines, name, now);
+      if (machine === null || machine.state === "ended") continue;
+      others.push(await memoryOf(join(machines, name)));
+    }
+    refuseOverload(await findLoad(), size.memoryMb, others, this.#options);
+  }
+
+  /** Starts the keeper and waits for its word; null: it runs, or ran. Otherwise what went wrong. */
+  async #start(folder: string, signal: AbortSignal): Promise<string | null> {
+    const { outlive } = this.#options;
+    const child = spawn("perl", [this.#places.script, folder], {
+      detached: true,
+      stdio: [outlive ? "ignore" : "pipe", "pipe", "ignore"],
+      env: { ...toolEnvironment(), MAYFLY_MACHINE: folder },
+    });
+    if (child.stdin !== null && "unref" in child.stdin) (child.stdin as { unref(): void }).unref();
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(startMs)]);
+    const answer = await firstLine(child, limit);
+    if (["started", "taken", "over"].includes(answer)) return null;
+    // As on a full disk, where it cannot even note its pid: the same may work in a while.
+    if (answer === "") throw new ProviderError("unreachable", "its keeper ended without a word");
+    return answer.replace(/^failed /, "");
+  }
+
+  async #forget(folder: string, signal: AbortSignal): Promise<void> {
+    await endKeeper(folder, signal);
+    await removeMachineFolder(folder);
+  }
+
+  /** Tells the operator, once, of an end that was not its program's. */
+  async #tell({ name, state }: Machine): Promise<void> {
+    if (state !== "ended" || this.#told.has(name)) return;
+    this.#told.add(name);
+    const end = await endOf(join(this.#places.machines, name));
+    if (end?.how === "exit" || end?.how === "stopped") return;
+    const { how, words } = end ?? { how: "lost", words: "its keeper was killed" };
+    this.#context.log.warn({ provider: this.name, machine: name, end: how }, words);
+  }
+}
+
+/** What `create` was asked for, checked. */
+interface Order {
+  readonly spec: MachineSpec;
+  readonly guest: Guest;
+  readonly given: string;
+  readonly seconds: number;
+  /** Whether it came from a template; false before: it must not. */
+  restored?: boolean;
+}
+
+function failureOf(words: string): ProviderError {
+  if (/cannot allocate memory|cannot set up guest memory/i.test(words)) {
+    return new ProviderError("no_capacity", `QEMU does not run: ${words}`);
+  }
+  return new ProviderError("invalid", `QEMU does not run: ${words}`);
+}
+
+async function endKeeper(folder: string, signal: AbortSignal): Promise<boolean> {
+  const keeper = await keeperOf(folder);
+  if (keeper === null) return true;
+  for (let waitedMs = 0; waitedMs < patienceMs; waitedMs += 20) {
+    if (!(await isAlive(keeper))) return true;
+    // It ends its QEMU when asked; one that does not, because it is stopped, is killed.
+    if (waitedMs % 200 === 0) {
+      signalProcess(keeper.pid, waitedMs < patienceMs - 2_000 ? "SIGTERM" : "SIGKILL");
+    }
+    await sleep(20, undefined, { signal });
+  }
+  return false;
+}
+
+/** Kills what outlived its keeper, if anything could; false when something is left after all. */
+async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> {
+  for (let tries = 0; tries < 50; tries += 1) {
+    const left = await processesWith(markerOf(folder));
+    if (left.length === 0) return true;
+    for (const pid of left) signalProcess(pid, "SIGKILL");
+    await sleep(20, undefined, { signal });
+  }
+  return false;
+}
+
+async function attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+  try {
+    return await untilAborted(signal, work());
+  } catch (error) {
+    throw asProviderError(error, signal);
+  }
+}
+
+function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
+  if (error instanceof ProviderError) return error;
+  const { code, message, syscall } = error as NodeJS.ErrnoException;
+  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
+  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
+    return new ProviderError("quota", `the host is full: ${message}`);
+  }
+  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
+  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
+    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
+  }
+  return new ProviderError("unreachable", message);
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}

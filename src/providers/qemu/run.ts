@@ -1,0 +1,78 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import type { Duplex, Readable } from "node:stream";
+import { ProviderError } from "../../domain/errors.ts";
+import { lastWords } from "../child.ts";
+import { qemuCommand, type Guest } from "./arguments.ts";
+import { Qmp } from "./qmp.ts";
+
+export const qemuMend =
+  "install it: apt-get install qemu-system-x86 (arm64 guests: qemu-system-arm) and util-linux";
+const wordsBytesMax = 65_536;
+
+/** What tools of ours need of our environment: where programs are, and nothing secret. */
+export function toolEnvironment(): NodeJS.ProcessEnv {
+  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
+}
+
+/** A QEMU of our own that ends with us: for a trial boot and for a template, not for machines. */
+export class Qemu {
+  readonly qmp: Qmp;
+  readonly channel: Duplex;
+  readonly #child: ChildProcess;
+  readonly #exited: Promise<unknown>;
+  #errors = "";
+  #console = "";
+
+  /**
+   * Starts it in `folder`; `state` is an open file that becomes its descriptor 6. Throws `invalid`
+   * when there is no QEMU or it does not take its arguments.
+   */
+  static async start(guest: Guest, folder: string, state: number | null = null): Promise<Qemu> {
+    const [tool, ...args] = qemuCommand(guest);
+    const child = spawn(tool, args, {
+      cwd: folder,
+      env: toolEnvironment(),
+      stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe", state ?? "ignore"],
+    });
+    const qemu = new Qemu(child);
+    try {
+      await qemu.qmp.command("qmp_capabilities");
+      return qemu;
+    } catch {
+      await qemu.end();
+      const words = lastWords(qemu.#errors);
+      const missing = /setpriv: failed to execute|ENOENT/.test(words) ? `; ${qemuMend}` : "";
+      throw new ProviderError("invalid", `QEMU does not run: ${words}${missing}`);
+    }
+  }
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    const keep = (stream: Readable, take: (chunk: string) => void): void => {
+      stream.setEncoding("latin1").on("data", take).on("error", ignore);
+    };
+    keep(child.stderr!, (chunk) => (this.#errors = (this.#errors + chunk).slice(-wordsBytesMax)));
+    keep((child.stdio as unknown as Readable[])[5]!, (chunk) => {
+      this.#console = (this.#console + chunk).slice(-wordsBytesMax);
+    });
+    this.channel = child.stdio[3] as Duplex;
+    this.channel.on("error", ignore);
+    this.qmp = new Qmp(child.stdio[4] as Duplex);
+    this.#exited = once(child, "close").catch((error: Error) => (this.#errors += error.message));
+  }
+
+  /** The last that the guest's kernel wrote. */
+  get console(): string {
+    return this.#console;
+  }
+
+  /** Ends it, whatever it does; returns once it is over. */
+  async end(): Promise<void> {
+    if (this.#child.exitCode === null) this.#child.kill("SIGKILL");
+    this.channel.destroy();
+    await this.#exited;
+  }
+}
+
+function ignore(): void {}

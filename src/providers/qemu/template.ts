@@ -1,0 +1,174 @@
+import { createHash, randomBytes } from "node:crypto";
+import { mkdir, open, readFile, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { ProviderError } from "../../domain/errors.ts";
+import { qemuBinary, type Guest } from "./arguments.ts";
+import { FrameReader, frameTypes } from "./frames.ts";
+import { scratchName } from "./machine-folder.ts";
+import { Qemu } from "./run.ts";
+
+/** A guest that has booted and was stopped before it was told what to run. */
+export interface Template {
+  readonly memory: string;
+  readonly state: string;
+}
+
+/** Each is as large as its guests' memory at the most. */
+const templatesMax = 4;
+const bootMs = 120_000;
+const saveMs = 60_000;
+
+/** The templates of one provider, in a folder of their own. Nothing secret is in one. */
+export class Templates {
+  readonly #folder: string;
+  readonly #stop = new AbortController();
+  readonly #making = new Map<string, Promise<void>>();
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The template for guests like this one; null when there is none yet. */
+  async find(guest: Guest): Promise<Template | null> {
+    const folder = join(this.#folder, await keyOf(guest));
+    const template = { memory: join(folder, "memory"), state: join(folder, "state") };
+    if ((await stat(template.state).catch(() => null)) === null) return null;
+    const now = new Date(Math.ceil(performance.timeOrigin + performance.now()));
+    await utimes(folder, now, now).catch(() => {});
+    return template;
+  }
+
+  /**
+   * Boots a guest like this one, with a scratch disk of `scratchBytes`, to where it waits for its
+   * program, and keeps that. Twice at once makes one. Throws as `Qemu` does.
+   */
+  async make(guest: Guest, scratchBytes: number | null): Promise<void> {
+    const key = await keyOf(guest);
+    const making =
+      this.#making.get(key) ??
+      this.#make(guest, key, scratchBytes).finally(() => this.#making.delete(key));
+    this.#making.set(key, making);
+    await making;
+  }
+
+  /** Forgets the template for guests like this one: it did not do. */
+  async drop(guest: Guest): Promise<void> {
+    await rm(join(this.#folder, await keyOf(guest)), { recursive: true, force: true });
+  }
+
+  /** Removes drafts of a manager that was killed and the templates used longest ago. */
+  async tidy(): Promise<void> {
+    const entries = await readdir(this.#folder).catch(() => []);
+    const known: { path: string; usedAt: number }[] = [];
+    for (const name of entries) {
+      const path = join(this.#folder, name);
+      if (name.startsWith(".")) {
+        const key = name.split(".")[1] ?? "";
+        if (!this.#making.has(key)) await rm(path, { recursive: true, force: true });
+        continue;
+      }
+      const found = await stat(path).catch(() => null);
+      if (found !== null) known.push({ path, usedAt: found.mtimeMs });
+    }
+    known.sort((a, b) => b.usedAt - a.usedAt);
+    for (const { path } of known.slice(templatesMax)) await rm(path, { recursive: true });
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await Promise.allSettled(this.#making.values());
+  }
+
+  async #make(guest: Guest, key: string, scratchBytes: number | null): Promise<void> {
+    const draft = join(this.#folder, `.${key}.${randomBytes(6).toString("hex")}`);
+    await mkdir(draft, { recursive: true, mode: 0o700 });
+    try {
+      if (scratchBytes !== null) {
+        const scratch = await open(join(draft, scratchName), "wx", 0o600);
+        await scratch.truncate(scratchBytes).finally(() => scratch.close());
+      }
+      await save(guest, draft, this.#stop.signal);
+      await rm(join(draft, scratchName), { force: true });
+      await rename(draft, join(this.#folder, key));
+      await this.tidy();
+    } finally {
+      await rm(draft, { recursive: true, force: true });
+    }
+  }
+}
+
+async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<void> {
+  const memory = { path: join(draft, "memory"), shared: true };
+  const state = await open(join(draft, "state.new"), "wx", 0o600);
+  let qemu: Qemu | null = null;
+  try {
+    qemu = await Qemu.start({ ...guest, name: "template", memory }, draft, state.fd);
+    await ready(qemu, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
+    const { qmp } = qemu;
+    await qmp.command("stop");
+    await qmp.command("migrate-set-capabilities", { capabilities: ignoreShared });
+    // The state is small and nothing listens to how fast it goes.
+    await qmp.command("migrate-set-parameters", { "max-bandwidth": 10_000_000_000 });
+    await qmp.command("migrate", { uri: "fd:6" });
+    const limit = AbortSignal.any([stop, AbortSignal.timeout(saveMs)]);
+    const over = await qmp.event(
+      ({ name, data }) => name === "MIGRATION" && /completed|failed/.test(String(data["status"])),
+      limit,
+    );
+    if (over.data["status"] !== "completed") {
+      throw new ProviderError("unreachable", "the state of a booted machine could not be saved");
+    }
+  } finally {
+    await qemu?.end();
+    await state.close();
+  }
+  await rename(join(draft, "state.new"), join(draft, "state"));
+}
+
+const ignoreShared = ["x-ignore-shared", "events"].map((capability) => ({
+  capability,
+  state: true,
+}));
+
+/** Waits for the guest's word that it is ready for a program. */
+async function ready(qemu: Qemu, signal: AbortSignal): Promise<void> {
+  const reader = new FrameReader();
+  let isReady = false;
+  qemu.channel.on("data", (chunk: Buffer) => {
+    isReady ||= reader.take(chunk).some(({ type }) => type === frameTypes.ready);
+  });
+  while (!isReady) {
+    if (signal.aborted || qemu.channel.destroyed) {
+      throw new ProviderError("unreachable", "a machine to copy did not get ready");
+    }
+    await sleep(10, undefined, { signal }).catch(() => {});
+  }
+}
+
+/**
+ * What tells guests apart that may not share a template: all that they are, and what runs them. The
+ * host's boot is part of it, since a kernel or a processor that changed may not take the state.
+ */
+async function keyOf(guest: Guest): Promise<string> {
+  const { name: _name, memory: _memory, incoming: _incoming, ...shape } = guest;
+  const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
+  const files = [guest.kernel, guest.initrd, ...guest.disks.map(({ path }) => path)];
+  const states = await Promise.all(
+    [...files, await which(qemuBinary(guest.architecture))].map(async (path) => {
+      if (path === null || !path.startsWith("/")) return "";
+      const { ino, size, mtimeMs } = await stat(path);
+      return `${ino} ${size} ${mtimeMs}`;
+    }),
+  );
+  const text = JSON.stringify([shape, boot, states]);
+  return createHash("sha256").update(text).digest("hex").slice(0, 32);
+}
+
+async function which(tool: string): Promise<string | null> {
+  for (const folder of (process.env["PATH"] ?? "/usr/bin:/bin").split(":")) {
+    const path = join(folder, tool);
+    if ((await stat(path).catch(() => null)) !== null) return path;
+  }
+  return null;
+}
