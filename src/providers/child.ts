@@ -137,3 +137,16 @@ export function lastWords(stderr: string): string {
   const lines = stderr.split("\n").map((line) => line.trim());
   return clip(lines.findLast((line) => line !== "") ?? "it said nothing", 300);
 }
+
+/** What tools need of our environment: where things are, and nothing secret. */
+export function toolEnvironment(): NodeJS.ProcessEnv {
+  const kept = ["HOME", "USER", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE"];
+  const proxies = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"];
+  const prefixes = /^(XDG_|CONTAINERS_STORAGE_CONF$|CONTAINERS_REGISTRIES_CONF$|SSL_CERT_)/;
+  const ours = Object.entries(process.env).filter(
+    ([name]) => kept.includes(name) || proxies.includes(name) || prefixes.test(name),
+  );
+  const path = process.env["PATH"] ?? "/usr/bin:/bin";
+  // A user's PATH lacks the places where Debian keeps runc, iptables and mkfs.
+  return { ...Object.fromEntries(ours), PATH: `${path}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8" };
+}

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { runTool, type Finished } from "../child.ts";
+import { runTool, toolEnvironment, type Finished } from "../child.ts";
 
 export const podmanMend =
   "install it: apt-get install podman runc uidmap netavark aardvark-dns iptables slirp4netns";
@@ -57,17 +57,4 @@ export class Podman {
     const folder = dirname(this.conf);
     return runTool("podman", args, { signal, environment, mend: podmanMend, folder, ...listen });
   }
-}
-
-/** What podman and its friends need of our environment: where things are, and nothing secret. */
-export function toolEnvironment(): NodeJS.ProcessEnv {
-  const kept = ["HOME", "USER", "TMPDIR", "DBUS_SESSION_BUS_ADDRESS", "REGISTRY_AUTH_FILE"];
-  const proxies = ["http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY"];
-  const prefixes = /^(XDG_|CONTAINERS_STORAGE_CONF$|CONTAINERS_REGISTRIES_CONF$|SSL_CERT_)/;
-  const ours = Object.entries(process.env).filter(
-    ([name]) => kept.includes(name) || proxies.includes(name) || prefixes.test(name),
-  );
-  const path = process.env["PATH"] ?? "/usr/bin:/bin";
-  // A user's PATH lacks the places where Debian keeps runc, iptables and mkfs.
-  return { ...Object.fromEntries(ours), PATH: `${path}:/usr/sbin:/sbin`, LC_ALL: "C.UTF-8" };
 }

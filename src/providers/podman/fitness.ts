@@ -1,5 +1,6 @@
+import { imageMend } from "../debian.ts";
 import { Podman } from "./engine.ts";
-import { baseImage, canMakeImage, hasImage, imageMend } from "./image.ts";
+import { baseImage, canMakeImage, hasImage } from "./image.ts";
 import { findPowers } from "./powers.ts";
 
 /**

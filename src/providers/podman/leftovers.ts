@@ -1,7 +1,7 @@
 import { readFile, readdir } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { runTool } from "../child.ts";
-import { podmanMend, toolEnvironment } from "./engine.ts";
+import { runTool, toolEnvironment } from "../child.ts";
+import { podmanMend } from "./engine.ts";
 
 /**
  * Ends what podman forgets when it is killed (by the kernel, short of memory) between making a

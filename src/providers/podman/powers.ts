@@ -3,9 +3,9 @@ import { access, mkdir, readFile, readlink, rm, stat, symlink, writeFile } from 
 import { delimiter, join } from "node:path";
 import { z } from "zod";
 import { ProviderError } from "../../domain/errors.ts";
-import { lastWords, runTool, type Finished } from "../child.ts";
+import { lastWords, runTool, toolEnvironment, type Finished } from "../child.ts";
 import { wallArguments } from "./arguments.ts";
-import { Podman, toolEnvironment, type Settings } from "./engine.ts";
+import { Podman, type Settings } from "./engine.ts";
 
 const powersSchema = z.object({
   rootless: z.boolean(),

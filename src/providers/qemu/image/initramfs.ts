@@ -1,6 +1,7 @@
 import { readFile, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cpio, type CpioEntry } from "./cpio.ts";
+import { slimModule } from "./kernel.ts";
 import { bootModules, inLoadOrder, readDependencies } from "./modules.ts";
 
 const inside = new URL("../inside/", import.meta.url);
@@ -36,7 +37,7 @@ export async function makeInitramfs(system: string, modules: string): Promise<Bu
   const dependencies = readDependencies(await readFile(join(modules, "modules.dep"), "utf8"));
   const order = inLoadOrder(bootModules, dependencies);
   for (const file of order) {
-    const content = await readFile(join(modules, file));
+    const content = slimModule(await readFile(join(modules, file)));
     entries.push({ path: `modules/${basename(file)}`, kind: "file", mode: 0o644, content });
   }
   const list = Buffer.from(order.map((file) => `${basename(file)}\n`).join(""));

@@ -1,0 +1,90 @@
+import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import { z } from "zod";
+import { ProviderError } from "../../../domain/errors.ts";
+
+/** The parts of an image that QEMU is given. */
+export const parts = ["kernel", "initramfs", "base.img"] as const;
+export type Part = (typeof parts)[number];
+
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
+const file = z.object({ sha256, bytes: z.number().int().nonnegative() });
+
+const schema = z.object({
+  version: z.literal(1),
+  /** Over the files: the same image has the same, wherever and whenever it was made. */
+  digest: sha256,
+  architecture: z.enum(["x64", "arm64"]),
+  variant: z.enum(["minimal", "runner"]),
+  system: z.enum(["debian", "ubuntu"]),
+  suite: z.string(),
+  recipe: z.number().int(),
+  kernelRelease: z.string(),
+  packages: z.array(z.object({ name: z.string(), version: z.string(), bytes: z.number() })),
+  files: z.object({ kernel: file, initramfs: file, "base.img": file }),
+});
+
+export type Manifest = z.infer<typeof schema>;
+export type Files = Manifest["files"];
+
+/** An image on disk: its folder holds `parts` and the manifest. */
+export interface StoredImage extends Manifest {
+  readonly folder: string;
+  readonly createdAt: number;
+}
+
+export const manifestName = "manifest.json";
+
+export function digestOfFiles(files: Files): string {
+  const lines = parts.map((part) => `${part} ${files[part].sha256}\n`);
+  return createHash("sha256").update(lines.join("")).digest("hex");
+}
+
+/** Reads the manifest of an image's folder. Throws `invalid` when it is none, or another's. */
+export async function readImage(folder: string): Promise<StoredImage> {
+  const path = join(folder, manifestName);
+  const text = await readFile(path, "utf8").catch((error: Error) => {
+    throw new ProviderError("invalid", `${path} cannot be read: ${error.message}`);
+  });
+  const { mtimeMs } = await stat(path);
+  const parsed = schema.safeParse(parseJson(text));
+  if (!parsed.success) throw new ProviderError("invalid", `${path} is not an image's manifest`);
+  const { data } = parsed;
+  if (data.digest !== digestOfFiles(data.files)) {
+    throw new ProviderError("invalid", `${path} contradicts itself: its digest is another's`);
+  }
+  return { ...data, folder, createdAt: Math.round(mtimeMs) };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** What the manifest says of a file. */
+export async function measure(path: string): Promise<{ sha256: string; bytes: number }> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path, { highWaterMark: 1 << 20 }), hash);
+  return { sha256: hash.digest("hex"), bytes: (await stat(path)).size };
+}
+
+const mend = "remove it and build it again: mayfly image prune --damaged, mayfly image build";
+
+/** Throws `invalid` unless every byte of the image is what the manifest says. Reads all of it. */
+export async function verifyImage(image: StoredImage): Promise<void> {
+  for (const part of parts) {
+    const path = join(image.folder, part);
+    const found = await measure(path).catch((error: Error) => {
+      throw new ProviderError("invalid", `${path} cannot be read: ${error.message}; ${mend}`);
+    });
+    const { sha256: wanted, bytes } = image.files[part];
+    if (found.sha256 === wanted && found.bytes === bytes) continue;
+    throw new ProviderError("invalid", `${path} is damaged; ${mend}`);
+  }
+}
