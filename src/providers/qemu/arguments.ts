@@ -44,11 +44,13 @@ export function qemuBinary(architecture: Architecture): string {
 /**
  * The command that runs a guest: descriptor 3 is its channel, 4 QMP, 5 its console. The kernel ends
  * it with whoever started it (`setpriv`, which keeps that over the exec). Nothing of the user's own
- * configuration is read, there is no device but those named, and QEMU may start no program.
+ * configuration is read, there is no device but those named, and a machine's QEMU may start no program.
  */
 export function qemuCommand(guest: Guest): [string, ...string[]] {
   const { accelerator, board } = guest;
   const memory = guest.memory === null ? "" : ",memory-backend=memory";
+  // What makes a template has its state written by a program.
+  const spawn = guest.memory?.shared === true ? "allow" : "deny";
   const boardWords = board === "microvm" ? "microvm,rtc=on" : board;
   return [
     "setpriv",
@@ -59,7 +61,7 @@ export function qemuCommand(guest: Guest): [string, ...string[]] {
     "-no-user-config",
     ...["-display", "none"],
     "-no-reboot",
-    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+    ...["-sandbox", `on,obsolete=deny,elevateprivileges=deny,resourcecontrol=deny,spawn=${spawn}`],
     ...["-name", `guest=${escape(guest.name)}`],
     ...["-accel", accelerator === "tcg" ? "tcg,thread=multi" : "kvm"],
     ...["-machine", `${boardWords}${memory}`],

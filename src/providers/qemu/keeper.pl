@@ -28,7 +28,6 @@ my $small = 1_024;             # a frame below this costs a token
 my $tokens_each_second = 2_000;
 my $log_max = 65_536;
 my $queue_max = 1_048_576;     # bytes waiting for the guest to read them, beside the program
-my $silence_seconds = 60;      # it beats each 5 s
 my $grace_seconds = 40;        # the inside keeps the deadline first, gently
 my $flush_seconds = 2;
 my $quit_seconds = 3;
@@ -36,9 +35,9 @@ my $panic_seconds = 1;
 
 my ($folder) = @ARGV;
 my (%set, %streams, $qemu, $up, $how, $quitting);
-my ($channel, $qmp, $console, $errors);
+my ($channel, $qmp, $console, $errors, $sender);
 my ($channel_in, $channel_out, $qmp_in, $console_tail, $errors_tail) = ('', '', '', '', '');
-my ($phase, $stop, $log_room, $room) = ('boot', '', $log_max, $queue_max);
+my ($phase, $stop, $log_room, $room, $sending) = ('boot', '', $log_max, $queue_max, '');
 my ($tokens, $tokens_at) = (2 * $tokens_each_second, 0);
 my ($boot_by, $end_by, $heard_at, $panic_by, $flush_by, $kill_by);
 
@@ -101,11 +100,7 @@ sub start_qemu {
     my @high = map { fcntl($_, F_DUPFD, 64) } @theirs;
     open(STDIN, '<', '/dev/null');
     POSIX::dup2(fileno($errors_end), $_) for 1, 2;
-    if ($set{state}) {
-      open(my $state, '<', $set{state}) or die "$set{state}: $!\n";
-      push @high, fcntl($state, F_DUPFD, 64);
-    }
-    POSIX::dup2($high[$_], $_ + 3) for 0 .. $#high;
+    POSIX::dup2($high[$_], $_ + 3) for 0 .. 2;
     POSIX::close($_) for @high;
     no warnings 'exec';
     exec { $command[0] } @command;
@@ -129,20 +124,22 @@ sub heed {
   my ($line) = @_;
   if ($line =~ /^\{"QMP"/) {
     command('{"execute":"qmp_capabilities","id":"up"}');
-  } elsif ($line =~ /"id": "up"/) {
+  } elsif ($line =~ /"id": ?"up"/) {
     $up = 1;
     return restore() if $set{state};
     answer('started');
-  } elsif ($line =~ /"error": .*"desc": "(.*?)"/) {
+  } elsif ($line =~ /"id": ?"listening"/ && $line =~ /"return"/) {
+    send_state();
+  } elsif ($line =~ /"error": ?\{.*"desc": ?"(.*?)"/) {
     finish('qemu', '-', plain($1, 200)) unless $how;
-  } elsif ($line =~ /"event": "GUEST_PANICKED"/) {
+  } elsif ($line =~ /"event": ?"GUEST_PANICKED"/) {
     finish('panic', '-', panic_words());
-  } elsif ($line =~ /"event": "MIGRATION"/ && $line =~ /"status": "completed"/) {
+  } elsif ($line =~ /"event": ?"MIGRATION"/ && $line =~ /"status": ?"completed"/) {
     command('{"execute":"cont"}');
     answer('started');
     give_program();
-  } elsif ($line =~ /"event": "SHUTDOWN"/ && !$how) {
-    my ($why) = $line =~ /"reason": "([a-z-]+)"/;
+  } elsif ($line =~ /"event": ?"SHUTDOWN"/ && !$how) {
+    my ($why) = $line =~ /"reason": ?"([a-z-]+)"/;
     if ($why eq 'guest-reset' && $console_tail =~ /Kernel panic - not syncing/) {
       finish('panic', '-', panic_words());
     } else {
@@ -157,12 +154,32 @@ sub panic_words {
   return defined $words ? plain($words, 200) : 'its kernel panicked';
 }
 
-# The memory comes from the template's file, copied on write; only the devices' state is read.
+# The memory comes from the template's file, copied on write; only the devices' state is read. QEMU
+# may start no program to read it by, so it listens for it, and we send it.
 sub restore {
   my @capabilities = map { qq({"capability":"$_","state":true}) } 'x-ignore-shared', 'events';
   my $list = join ',', @capabilities;
   command(qq({"execute":"migrate-set-capabilities","arguments":{"capabilities":[$list]}}));
-  command('{"execute":"migrate-incoming","arguments":{"uri":"fd:6"}}');
+  command('{"execute":"migrate-incoming","arguments":{"uri":"unix:state"},"id":"listening"}');
+}
+
+sub send_state {
+  my $state = slurp($set{state});
+  if ($state eq '' || !socket($sender, AF_UNIX, SOCK_STREAM, 0) || !connect($sender, pack_sockaddr_un('state'))) {
+    return finish('qemu', '-', "the template's state cannot be handed over");
+  }
+  unlink 'state';
+  unblock($sender);
+  $sending = $state;
+}
+
+sub write_state {
+  my $put = syswrite($sender, $sending, 262_144);
+  return if !defined $put && ($!{EAGAIN} || $!{EINTR});
+  substr($sending, 0, $put || length $sending, '');
+  return if length $sending;
+  close($sender);
+  undef $sender;
 }
 
 # --- The end ------------------------------------------------------------------------------------
@@ -417,9 +434,10 @@ sub turn {
     if $set{parent} && !$how;
   my $full = length $channel_out > $room;
   if ($channel) {
-    $read{fileno($channel)} = \&hear_channel if !$full && $phase ne 'end' && length $channel_in < $frame_max;
+    $read{fileno($channel)} = \&hear_channel if !$full && $phase ne 'end' && length $channel_in < 9 + $frame_max;
     $write{fileno($channel)} = \&write_channel if length $channel_out;
   }
+  $write{fileno($sender)} = \&write_state if $sender;
   for my $id (keys %streams) {
     my $stream = $streams{$id};
     my $socket = $stream->{socket} or next;
@@ -454,7 +472,7 @@ sub look_at_clock {
   if ($phase eq 'run') {
     finish('deadline', '-', 'out of time; the guest did not end itself') if $now > $end_by;
     # While we do not read, because it said too much, it cannot be heard.
-    finish('lost', '-', "not heard for $silence_seconds s") if $now > $heard_at + $silence_seconds;
+    finish('lost', '-', "not heard for $set{silence} s") if $now > $heard_at + $set{silence};
   }
   return unless $how;
   my $pending = grep { length $_->{out} } values %streams;

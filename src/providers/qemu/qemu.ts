@@ -35,6 +35,8 @@ export { checkQemu as check };
 const perlMend = "install it: apt-get install perl";
 /** A keeper starts QEMU in some 100 ms; a host this slow has other troubles. */
 const startMs = 30_000;
+/** The inside beats each 5 s; a guest this long without a sign is lost. */
+const silenceSeconds = 60;
 /** How long `destroy` waits for a keeper before it says `ending`. */
 const patienceMs = 8_000;
 
@@ -191,6 +193,7 @@ class QemuProvider implements Provider {
       guest: join(this.#context.guestFolder, "guest.sock"),
       boot: String(options.bootSeconds),
       deadline: String(seconds),
+      silence: String(silenceSeconds),
       ...(template === null ? {} : { state: template.state }),
       ...(options.outlive ? {} : { parent: "1" }),
     };

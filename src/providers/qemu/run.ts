@@ -24,16 +24,13 @@ export class Qemu {
   #errors = "";
   #console = "";
 
-  /**
-   * Starts it in `folder`; `state` is an open file that becomes its descriptor 6. Throws `invalid`
-   * when there is no QEMU or it does not take its arguments.
-   */
-  static async start(guest: Guest, folder: string, state: number | null = null): Promise<Qemu> {
+  /** Starts it in `folder`; throws `invalid` when there is no QEMU or it refuses its arguments. */
+  static async start(guest: Guest, folder: string): Promise<Qemu> {
     const [tool, ...args] = qemuCommand(guest);
     const child = spawn(tool, args, {
       cwd: folder,
       env: toolEnvironment(),
-      stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe", state ?? "ignore"],
+      stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"],
     });
     const qemu = new Qemu(child);
     try {

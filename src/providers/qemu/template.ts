@@ -100,17 +100,16 @@ export class Templates {
 
 async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<void> {
   const memory = { path: join(draft, "memory"), shared: true };
-  const state = await open(join(draft, "state.new"), "wx", 0o600);
   let qemu: Qemu | null = null;
   try {
-    qemu = await Qemu.start({ ...guest, name: "template", memory }, draft, state.fd);
+    qemu = await Qemu.start({ ...guest, name: "template", memory }, draft);
     await ready(qemu, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
     const { qmp } = qemu;
     await qmp.command("stop");
     await qmp.command("migrate-set-capabilities", { capabilities: ignoreShared });
     // The state is small and nothing listens to how fast it goes.
     await qmp.command("migrate-set-parameters", { "max-bandwidth": 10_000_000_000 });
-    await qmp.command("migrate", { uri: "fd:6" });
+    await qmp.command("migrate", { uri: "exec:umask 077; cat >state.new" });
     const limit = AbortSignal.any([stop, AbortSignal.timeout(saveMs)]);
     const over = await qmp.event(
       ({ name, data }) => name === "MIGRATION" && /completed|failed/.test(String(data["status"])),
@@ -121,7 +120,6 @@ async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<voi
     }
   } finally {
     await qemu?.end();
-    await state.close();
   }
   await rename(join(draft, "state.new"), join(draft, "state"));
 }
