@@ -199,6 +199,37 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--report <file>", "write a page with plots"),
   ).action(lazily(() => import("./simulate.ts")));
 
+  const image = add(
+    "image",
+    "the images that QEMU machines boot (image build, list, show, prune)",
+  ).helpCommand(false);
+  const ofImages = (command: Command): Command =>
+    common(command.option("--state <dir>", "the folder that holds everything"));
+  ofImages(
+    image
+      .command("build")
+      .description("make one from Debian or Ubuntu packages, and try whether it boots")
+      .option("--variant <name>", "minimal, or runner: also what workflows count on (minimal)")
+      .option("--arch <name>", "x64 or arm64 (this host's)")
+      .option("--suite <name>", "the release, such as bookworm (this host's)"),
+  ).action(lazily(async () => ({ run: (await import("./image.ts")).build })));
+  ofImages(image.command("list").description("list them, the newest first")).action(
+    lazily(async () => ({ run: (await import("./image.ts")).list })),
+  );
+  ofImages(
+    image
+      .command("show")
+      .description("say what one holds")
+      .argument("<image>", "a variant, or the beginning of a digest"),
+  ).action(lazily(async () => ({ run: (await import("./image.ts")).show })));
+  ofImages(
+    image
+      .command("prune")
+      .description("remove those that are damaged or that a newer one replaces")
+      .option("--all", "remove every image")
+      .option("--dry-run", "only say which"),
+  ).action(lazily(async () => ({ run: (await import("./image.ts")).prune })));
+
   const config = add(
     "config",
     "check the configuration, or describe it (config check, config schema)",

@@ -4,17 +4,17 @@ import { cpio, type CpioEntry } from "./cpio.ts";
 import { slimModule } from "./kernel.ts";
 import { bootModules, inLoadOrder, readDependencies } from "./modules.ts";
 
-const inside = new URL("../inside/", import.meta.url);
-export const insideFiles = [
-  "init.pl",
-  "Channel.pm",
-  "Json.pm",
-  "Kernel.pm",
-  "Network.pm",
-  "Relay.pm",
-  "Scratch.pm",
-  "Task.pm",
-];
+/** Written out, so that a bundler finds them. */
+const insideFiles = {
+  init: new URL("../inside/init.pl", import.meta.url),
+  "mayfly/Channel.pm": new URL("../inside/Channel.pm", import.meta.url),
+  "mayfly/Json.pm": new URL("../inside/Json.pm", import.meta.url),
+  "mayfly/Kernel.pm": new URL("../inside/Kernel.pm", import.meta.url),
+  "mayfly/Network.pm": new URL("../inside/Network.pm", import.meta.url),
+  "mayfly/Relay.pm": new URL("../inside/Relay.pm", import.meta.url),
+  "mayfly/Scratch.pm": new URL("../inside/Scratch.pm", import.meta.url),
+  "mayfly/Task.pm": new URL("../inside/Task.pm", import.meta.url),
+} as const;
 /** Where init mounts things, before there is a system. */
 const mountPoints = ["base", "dev", "proc", "root", "scratch", "store", "sys"];
 
@@ -29,10 +29,9 @@ export async function makeInitramfs(system: string, modules: string): Promise<Bu
     { path: "dev/console", kind: "device", mode: 0o600, device: [5, 1] },
     ...(await perl(system)),
   ];
-  for (const name of insideFiles) {
-    const path = name === "init.pl" ? "init" : `mayfly/${name}`;
-    const content = await readFile(new URL(name, inside));
-    entries.push({ path, kind: "file", mode: name === "init.pl" ? 0o755 : 0o644, content });
+  for (const [path, url] of Object.entries(insideFiles)) {
+    const mode = path === "init" ? 0o755 : 0o644;
+    entries.push({ path, kind: "file", mode, content: await readFile(url) });
   }
   const dependencies = readDependencies(await readFile(join(modules, "modules.dep"), "utf8"));
   const order = inLoadOrder(bootModules, dependencies);

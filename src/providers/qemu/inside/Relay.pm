@@ -5,7 +5,7 @@ use Channel;
 
 sub CREDIT_BYTES() { 262_144 }    # what each direction of a stream begins with
 sub GRANT_BYTES() { 65_536 }    # credit is given back in portions of at least this
-sub STREAMS_MAX() { 128 }    # more connections wait to be accepted
+sub STREAMS_MAX() { 64 }    # more connections wait to be accepted
 
 # Listens at `path`, as root and for everyone in the machine.
 sub new {

@@ -8,7 +8,7 @@ use Relay;
 sub GRACE_MS() { 10_000 }    # between asking the program to end and making it
 sub DRAIN_MS() { 10_000 }    # for what it sent to get out
 sub BEAT_MS() { 5_000 }
-sub LOG_BYTES() { 262_144 }    # of what the program itself prints
+sub LOG_BYTES() { 65_536 }    # of what the program itself prints
 
 # Writes the files below `folder`; their paths were checked by the host, and are again.
 sub write_files {
