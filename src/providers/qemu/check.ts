@@ -1,4 +1,5 @@
 import { access, constants } from "node:fs/promises";
+import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
 import type { Architecture } from "../../domain/size.ts";
 import { counted, listed } from "../../domain/words.ts";
@@ -8,10 +9,11 @@ import type { Capabilities, Check, ProviderContext } from "../provider.ts";
 import { findAcceleration, findBoard, type Acceleration } from "./accelerator.ts";
 import { qemuBinary } from "./arguments.ts";
 import { findFacts, labelsOf } from "./facts.ts";
-import { architectures, imageFolder } from "./guests.ts";
+import { architectures, imageFor } from "./guests.ts";
+import { verifyOnce } from "./image/images.ts";
+import type { StoredImage } from "./image/manifest.ts";
 import type { QemuOptions } from "./options.ts";
 import { qemuMend, toolEnvironment } from "./run.ts";
-import { StoredImages, type StoredImage } from "./stored-image.ts";
 
 const imageMend = "build it: mayfly image build";
 const never = new AbortController().signal;
@@ -27,7 +29,7 @@ export async function lendsOf(
   const acceleration =
     first === undefined
       ? null
-      : await findAcceleration(options.accelerator, first, context.folder, never);
+      : await findAcceleration(options.accelerator, kernelOf(first), context.folder, never);
   const facts = await findFacts();
   const found = images.map(({ architecture }) => architecture);
   const capabilities: Capabilities = {
@@ -46,11 +48,19 @@ export async function lendsOf(
 async function imagesHere(options: QemuOptions, context: ProviderContext): Promise<StoredImage[]> {
   const found: StoredImage[] = [];
   for (const architecture of architectures()) {
-    const folder = imageFolder(null, architecture, options, context);
-    const image = await StoredImages.describe(folder).catch(() => null);
-    if (image?.architecture === architecture) found.push(image);
+    const image = await imageFor(null, architecture, options, context).catch(ignoreInvalid);
+    if (image !== null) found.push(image);
   }
   return found;
+}
+
+function kernelOf({ architecture, folder }: StoredImage) {
+  return { architecture, kernel: join(folder, "kernel") };
+}
+
+function ignoreInvalid(error: unknown): null {
+  if (error instanceof ProviderError) return null;
+  throw error;
 }
 
 /** What the provider needs on this host, for `mayfly doctor`. */
@@ -72,12 +82,12 @@ export async function checkQemu(
     tool("perl", ["-MTime::HiRes", "-e", "print $^V"], "install it: apt-get install perl", signal),
   ]);
   if (tools.some(({ ok }) => !ok)) return tools;
-  const image = await sound(options, context, architecture, signal);
+  const image = await sound(options, context, architecture);
   const first = images[0];
   const acceleration =
     first === undefined
       ? null
-      : await findAcceleration(options.accelerator, first, context.folder, signal);
+      : await findAcceleration(options.accelerator, kernelOf(first), context.folder, signal);
   return [...tools, image, await speed(acceleration), await host()];
 }
 
@@ -107,13 +117,14 @@ async function sound(
   options: QemuOptions,
   context: ProviderContext,
   architecture: Architecture,
-  signal: AbortSignal,
 ): Promise<Check> {
   const name = "image";
   try {
-    const folder = imageFolder(null, architecture, options, context);
-    const { id } = await new StoredImages().load(folder, signal);
-    return { name, ok: true, detail: `${id}: every byte as it was built`, mend: null };
+    const image = await imageFor(null, architecture, options, context);
+    await verifyOnce(image);
+    const { variant, suite, digest } = image;
+    const detail = `${variant} of ${suite}, ${digest.slice(0, 12)}, every byte as it was built`;
+    return { name, ok: true, detail, mend: null };
   } catch (error) {
     if (!(error instanceof ProviderError)) throw error;
     return { name, ok: false, detail: error.message, mend: imageMend };

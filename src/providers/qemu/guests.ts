@@ -1,34 +1,38 @@
 import { randomBytes } from "node:crypto";
-import { basename, isAbsolute, join } from "node:path";
+import { isAbsolute, join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
 import type { Program } from "../../domain/program.ts";
 import type { Architecture } from "../../domain/size.ts";
-import { quote } from "../../domain/words.ts";
 import { hostArchitecture } from "../local.ts";
 import { place } from "../program.ts";
 import type { MachineSpec, ProviderContext } from "../provider.ts";
 import { findAcceleration, findBoard } from "./accelerator.ts";
 import type { Guest, Network } from "./arguments.ts";
+import { findImage } from "./image/images.ts";
+import { readImage, type Part, type StoredImage } from "./image/manifest.ts";
 import { scratchName } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
-import type { StoredImage } from "./stored-image.ts";
 
 const defaultImage = "minimal";
 
-/** The image's folder for a machine of `architecture`. Throws `invalid` for what is no name. */
-export function imageFolder(
+/**
+ * The image for a machine of `architecture`: `wanted`, else the configured one, by its name, its
+ * digest's beginning, or (configured only) its folder's path. Throws `invalid` when there is none.
+ */
+export async function imageFor(
   wanted: string | null,
   architecture: Architecture,
   options: QemuOptions,
   context: Pick<ProviderContext, "stateFolder">,
-): string {
-  const own = architecture === "arm64" ? `${defaultImage}-arm64` : defaultImage;
-  const name = wanted ?? options.image ?? own;
-  if (isAbsolute(name) && !name.includes("\0")) return name;
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/.test(name)) {
-    throw new ProviderError("invalid", `${quote(name)} is no name of an image`);
+): Promise<StoredImage> {
+  const name = wanted ?? options.image ?? defaultImage;
+  if (wanted !== null || !isAbsolute(name)) {
+    return findImage(join(context.stateFolder, "images"), name, architecture);
   }
-  return join(context.stateFolder, "images", name);
+  const image = await readImage(name);
+  if (image.architecture === architecture) return image;
+  const fault = `the image in ${name} is for ${image.architecture}`;
+  throw new ProviderError("invalid", `${fault}, not for ${architecture}`);
 }
 
 /** What QEMU is to be for a machine of `spec` from `image`; its disk lies where QEMU runs. */
@@ -40,9 +44,11 @@ export async function guestOf(
   signal: AbortSignal,
 ): Promise<Guest> {
   const { architecture } = image;
-  const { accelerator } = await findAcceleration(options.accelerator, image, folder, signal);
+  const path = (part: Part): string => join(image.folder, part);
+  const kernel = { architecture, kernel: path("kernel") };
+  const { accelerator } = await findAcceleration(options.accelerator, kernel, folder, signal);
   const { board, tscKhz } = await findBoard(options.board, architecture, accelerator);
-  const root = { path: image.root, serial: "mayfly-base", readOnly: true };
+  const root = { path: path("base.img"), serial: "mayfly-base", readOnly: true };
   const scratch = { path: scratchName, serial: "mayfly-scratch", readOnly: false };
   return {
     name: spec.name,
@@ -52,9 +58,9 @@ export async function guestOf(
     tscKhz,
     cpu: Math.ceil(spec.size.cpu),
     memoryMb: Math.ceil(spec.size.memoryMb),
-    kernel: image.kernel,
-    initrd: image.initrd,
-    append: image.append,
+    kernel: kernel.kernel,
+    initrd: path("initramfs"),
+    append: "quiet",
     disks: scratchBytesOf(spec, options) === null ? [root] : [root, scratch],
     network: networkOf(spec),
     memory: null,
@@ -104,14 +110,6 @@ export function programOf(spec: MachineSpec, program: Program, options: QemuOpti
     scratch: options.scratch,
     network: networkOf(spec) === "none" ? null : addresses,
   });
-}
-
-/** Refuses an image of another architecture than asked for. */
-export function refuseOther(image: StoredImage, folder: string, spec: MachineSpec): void {
-  const { architecture } = spec.size;
-  if (image.architecture === architecture) return;
-  const fault = `the image ${quote(basename(folder))} is for ${image.architecture}`;
-  throw new ProviderError("invalid", `${fault}, not for ${architecture}`);
 }
 
 /** What machines could be here: the host's architecture first. */

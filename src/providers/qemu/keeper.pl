@@ -291,7 +291,10 @@ sub heed_frames {
 sub heed_frame {
   my ($type, $id, $payload) = @_;
   if ($type == DATA || $type == CLOSE || $type == CREDIT) {
-    my $stream = $streams{$id} or return breach("a frame of no stream, $id");
+    my $stream = $streams{$id};
+    # It may still say that the last of our data has arrived.
+    return if !$stream && $type == CREDIT;
+    return breach("a frame of no stream, $id") unless $stream;
     return take_data($id, $stream, $payload) if $type == DATA;
     return take_close($id, $stream) if $type == CLOSE;
     return breach('a credit of ' . length($payload) . ' bytes') if length $payload != 4;

@@ -14,7 +14,8 @@ import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { checkQemu, lendsOf } from "./check.ts";
-import { guestOf, imageFolder, programOf, refuseOther, scratchBytesOf } from "./guests.ts";
+import { guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
+import { verifyOnce } from "./image/images.ts";
 import { findLoad, refuseOverload } from "./load.ts";
 import {
   describe,
@@ -27,7 +28,6 @@ import {
 } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
 import { toolEnvironment } from "./run.ts";
-import { StoredImages } from "./stored-image.ts";
 import { Templates, type Template } from "./template.ts";
 
 export { checkQemu as check };
@@ -71,7 +71,6 @@ class QemuProvider implements Provider {
   readonly #context: ProviderContext;
   readonly #places: Places;
   readonly #lends: Capabilities;
-  readonly #images = new StoredImages();
   readonly #turns = new Turns();
   /** Machines whose end was told. */
   readonly #told = new Set<string>();
@@ -93,11 +92,11 @@ class QemuProvider implements Provider {
     refuseName(this.#context.installation, spec.name);
     refuseUnfit(spec, this.#lends);
     refuseProgram(program);
-    const from = imageFolder(spec.image, spec.size.architecture, this.#options, this.#context);
     const given = programOf(spec, program, this.#options);
     return attempt(signal, async () => {
-      const image = await this.#images.load(from, signal);
-      refuseOther(image, from, spec);
+      const { architecture } = spec.size;
+      const image = await imageFor(spec.image, architecture, this.#options, this.#context);
+      await verifyOnce(image);
       const { folder } = this.#context;
       const guest = await guestOf(spec, image, this.#options, folder, signal);
       const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds) };

@@ -1,21 +1,25 @@
 import { execFile } from "node:child_process";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { qemuMend } from "./run.ts";
-import { StoredImages } from "./stored-image.ts";
+import { hostArchitecture } from "../local.ts";
+import { qemuBinary } from "./arguments.ts";
+import { findImage } from "./image/images.ts";
+import type { StoredImage } from "./image/manifest.ts";
 
-/** Why tests with real guests are skipped. */
-export const noImage = `no QEMU, or no image in MAYFLY_TEST_IMAGE; ${qemuMend}`;
+/** Where images that tests boot are kept from one run to the next. */
+export const testImages =
+  process.env["MAYFLY_TEST_IMAGES"] ?? join(homedir(), ".cache", "mayfly-test", "images");
 
-/** The folder of the image that tests boot; null when there is none, or no QEMU to boot it. */
-export async function imageForTests(): Promise<string | null> {
-  const folder = process.env["MAYFLY_TEST_IMAGE"] ?? join("/var/tmp", "mayfly-test-image");
-  const image = await StoredImages.describe(folder).catch(() => null);
-  if (image === null) return null;
-  const run = promisify(execFile);
-  const works = await run("qemu-system-x86_64", ["--version"]).then(
-    () => true,
-    () => false,
-  );
-  return works ? folder : null;
+/** The image that tests boot, or why there is none to boot. */
+export async function imageForTests(): Promise<StoredImage | string> {
+  const architecture = hostArchitecture();
+  if (process.platform !== "linux" || architecture === null) return "machines need Linux";
+  const tool = qemuBinary(architecture);
+  try {
+    await promisify(execFile)(tool, ["--version"]);
+  } catch {
+    return `${tool} is not installed`;
+  }
+  return findImage(testImages, "minimal", architecture).catch((error: Error) => error.message);
 }

@@ -77,7 +77,7 @@ sub encode {
 
 sub quote {
     my ($text) = @_;
-    $text =~ s/([\\"\x00-\x1f\x7f-\xff])/sprintf '\\u%04x', ord $1/ge;
+    $text =~ s/([\\"\x00-\x1f])/sprintf '\\u%04x', ord $1/ge;
     return qq("$text");
 }
 

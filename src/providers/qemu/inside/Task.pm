@@ -2,13 +2,44 @@
 package Task;
 use strict;
 use Channel;
+use Json;
 use Kernel;
 use Relay;
 
 sub GRACE_MS() { 10_000 }    # between asking the program to end and making it
 sub DRAIN_MS() { 10_000 }    # for what it sent to get out
 sub BEAT_MS() { 5_000 }
+sub PROGRAM_BYTES() { 64 * 1024 * 1024 }
 sub LOG_BYTES() { 65_536 }    # of what the program itself prints
+
+# Waits for what is to be run, however long that takes. Nothing: to be off again.
+sub receive {
+    my ($channel) = @_;
+    my $json = '';
+    while (1) {
+        for my $frame (wait_for_frames($channel)) {
+            my ($type, $more, $payload) = @$frame;
+            return if $type == Channel::STOP;
+            die "a frame of type $type came before the program\n" if $type != Channel::PROGRAM;
+            $json .= $payload;
+            die "the program is too large\n" if length $json > PROGRAM_BYTES;
+            return Json::decode($json) if !$more;
+        }
+    }
+}
+
+sub wait_for_frames {
+    my ($channel) = @_;
+    # While nobody holds the other end, the port is always "ready": then it is asked every 20 ms.
+    my $is_away = $channel->is_away;
+    my ($reads, $writes) = ('', '');
+    vec($reads, fileno $channel->handle, 1) = 1 if !$is_away;
+    vec($writes, fileno $channel->handle, 1) = 1 if !$is_away && $channel->has_backlog;
+    select $reads, $writes, undef, $is_away ? 0.02 : 60;
+    my @frames = $channel->frames;
+    $channel->flush if !$channel->is_away;
+    return @frames;
+}
 
 # Writes the files below `folder`; their paths were checked by the host, and are again.
 sub write_files {

@@ -13,7 +13,6 @@ use Relay;
 use Scratch;
 use Task;
 
-sub PROGRAM_BYTES() { 64 * 1024 * 1024 }
 my ($channel, %words);
 
 sub main {
@@ -78,29 +77,7 @@ sub wait_for_program {
     my @scratch = Scratch::kinds(disk('scratch', '/dev/vdb'));
     my $ready = { kernel => $release, bootMs => int(1000 * $up_seconds), scratch => \@scratch };
     $channel->send_frame(Channel::READY, 0, Json::encode($ready));
-    my $json = '';
-    while (1) {
-        for my $frame (wait_for_frames()) {
-            my ($type, $more, $payload) = @$frame;
-            power_off_after() if $type == Channel::STOP;
-            die "a frame of type $type came before the program\n" if $type != Channel::PROGRAM;
-            $json .= $payload;
-            die "the program is too large\n" if length $json > PROGRAM_BYTES;
-            return Json::decode($json) if !$more;
-        }
-    }
-}
-
-sub wait_for_frames {
-    # While nobody holds the other end, the port is always "ready": then it is asked every 20 ms.
-    my $is_away = $channel->is_away;
-    my ($reads, $writes) = ('', '');
-    vec($reads, fileno $channel->handle, 1) = 1 if !$is_away;
-    vec($writes, fileno $channel->handle, 1) = 1 if !$is_away && $channel->has_backlog;
-    select $reads, $writes, undef, $is_away ? 0.02 : 60;
-    my @frames = $channel->frames;
-    $channel->flush if !$channel->is_away;
-    return @frames;
+    return Task::receive($channel) || power_off_after();
 }
 
 # Its own randomness first, then its own time and name.
