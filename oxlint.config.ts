@@ -95,6 +95,8 @@ export default defineConfig({
     "typescript/consistent-return": "off",
     "unicorn/no-array-reverse": "off",
     "unicorn/no-array-sort": "off",
+    // Words of a command that belong together stand on a line of their own: `...["-m", size]`.
+    "unicorn/no-useless-spread": "off",
     // A matter of taste, and not ours.
     "import/no-named-as-default-member": "off",
     "no-shadow": "off",

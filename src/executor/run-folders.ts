@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import { startOf } from "../providers/host/processes.ts";
+import { startOf } from "../providers/processes.ts";
 
 /*
  * One folder a run, written before its machine is asked for: whoever comes later can tell from it

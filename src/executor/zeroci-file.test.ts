@@ -98,7 +98,9 @@ for (const [text, where, what] of broken) {
 
 test("an alias bomb ends early", () => {
   const lines = ["a: &a [x, x]"];
-  for (const [from, to] of ["ab", "bc", "cd", "de", "ef", "fg", "gh"].map((pair) => [...pair])) {
+  for (const [from, to] of ["ab", "bc", "cd", "de", "ef", "fg", "gh"].map((pair) =>
+    pair.split(""),
+  )) {
     lines.push(`${to}: &${to} [*${from}, *${from}, *${from}, *${from}, *${from}, *${from}]`);
   }
   assert.throws(() => readZeroCi(`${lines.join("\n")}\nscript: *h\n`), MayflyError);

@@ -53,7 +53,9 @@ class Play {
       command: more.command ?? [...command, play.folder],
       settings: {
         guest: join(play.folder, "guest.sock"),
-        ...{ boot: "60", deadline: "60", silence: "60" },
+        boot: "60",
+        deadline: "60",
+        silence: "60",
         ...more.settings,
       },
       program: more.program ?? `{"command":["true"]}`,

@@ -27,6 +27,16 @@ export interface Orders {
 /** The scratch disk's name in a machine's folder, where its QEMU runs. */
 export const scratchName = "scratch";
 
+/** Makes the scratch disk: all holes, so that it takes no room before it is written to. */
+export async function makeScratch(folder: string, bytes: number): Promise<void> {
+  const scratch = await open(join(folder, scratchName), "wx", 0o600);
+  try {
+    await scratch.truncate(bytes);
+  } finally {
+    await scratch.close();
+  }
+}
+
 /**
  * Writes all that the keeper needs into a folder of another name and then gives it its own, so that
  * a machine's folder is whole or not there. False when there is one already; that one stays.
@@ -45,10 +55,7 @@ export async function makeMachineFolder(folder: string, orders: Orders): Promise
     await write("settings", words(settings));
     await write("program", orders.program);
     await write("created", `${orders.createdAt} ${orders.memoryMb}\n`);
-    if (orders.scratchBytes !== null) {
-      const scratch = await open(join(draft, scratchName), "wx", 0o600);
-      await scratch.truncate(orders.scratchBytes).finally(() => scratch.close());
-    }
+    if (orders.scratchBytes !== null) await makeScratch(draft, orders.scratchBytes);
     await rename(draft, folder);
     return true;
   } catch (error) {

@@ -1,11 +1,11 @@
 import { createHash, randomBytes } from "node:crypto";
-import { mkdir, open, readFile, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, readFile, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { qemuBinary, type Guest } from "./arguments.ts";
 import { FrameReader, frameTypes } from "./frames.ts";
-import { scratchName } from "./machine-folder.ts";
+import { makeScratch, scratchName } from "./machine-folder.ts";
 import { Qemu } from "./run.ts";
 
 /** A guest that has booted and was stopped before it was told what to run. */
@@ -84,10 +84,7 @@ export class Templates {
     const draft = join(this.#folder, `.${key}.${randomBytes(6).toString("hex")}`);
     await mkdir(draft, { recursive: true, mode: 0o700 });
     try {
-      if (scratchBytes !== null) {
-        const scratch = await open(join(draft, scratchName), "wx", 0o600);
-        await scratch.truncate(scratchBytes).finally(() => scratch.close());
-      }
+      if (scratchBytes !== null) await makeScratch(draft, scratchBytes);
       await save(guest, draft, this.#stop.signal);
       await rm(join(draft, scratchName), { force: true });
       await rename(draft, join(this.#folder, key));
@@ -132,11 +129,11 @@ const ignoreShared = ["x-ignore-shared", "events"].map((capability) => ({
 /** Waits for the guest's word that it is ready for a program. */
 async function ready(qemu: Qemu, signal: AbortSignal): Promise<void> {
   const reader = new FrameReader();
-  let isReady = false;
+  const heard = { ready: false };
   qemu.channel.on("data", (chunk: Buffer) => {
-    isReady ||= reader.take(chunk).some(({ type }) => type === frameTypes.ready);
+    heard.ready ||= reader.take(chunk).some(({ type }) => type === frameTypes.ready);
   });
-  while (!isReady) {
+  while (!heard.ready) {
     if (signal.aborted || qemu.channel.destroyed) {
       throw new ProviderError("unreachable", "a machine to copy did not get ready");
     }

@@ -19,7 +19,7 @@ export interface Listing {
 export async function listImages(folder: string): Promise<Listing> {
   const images: StoredImage[] = [];
   const damaged: { folder: string; reason: string }[] = [];
-  for (const name of (await readdir(folder).catch(() => [])).sort()) {
+  for (const name of (await readdir(folder).catch(() => [])).sort((a, b) => (a < b ? -1 : 1))) {
     if (!/^[0-9a-f]{64}$/.test(name)) continue;
     const place = join(folder, name);
     try {

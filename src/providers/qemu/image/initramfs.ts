@@ -59,7 +59,7 @@ async function perl(system: string): Promise<CpioEntry[]> {
       await add(`${libraries}/${name}`, `lib/${triplet}/${name}`);
     }
     // The linker's own path is the machine's, and part of every program's header.
-    if (/^ld-linux-/.test(name)) {
+    if (name.startsWith("ld-linux-")) {
       await add(`${libraries}/${name}`, `${name.includes("x86-64") ? "lib64" : "lib"}/${name}`);
     }
   }

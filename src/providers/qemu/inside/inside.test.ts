@@ -13,9 +13,13 @@ const creditBytes = 262_144;
 
 describe("JSON inside", () => {
   const text = fc.string({ unit: "binary" }).map((word) => `s${word}`);
-  const value = fc.dictionary(text, fc.oneof(text, fc.integer(), fc.array(text), fc.constant(null)), {
-    noNullPrototype: true,
-  });
+  const value = fc.dictionary(
+    text,
+    fc.oneof(text, fc.integer(), fc.array(text), fc.constant(null)),
+    {
+      noNullPrototype: true,
+    },
+  );
 
   test("what is read is written again", () => {
     const documents = fc.sample(value, 300);
@@ -59,7 +63,13 @@ describe("JSON inside", () => {
 describe("the program inside", () => {
   test("its files, environment, folder, output and status", async (t) => {
     const guest = await Guest.start(t, {
-      files: [{ path: "deep/er/run", mode: 0o750, content: '#!/bin/sh\necho "$GREETING ä"\npwd\nexit 7\n' }],
+      files: [
+        {
+          path: "deep/er/run",
+          mode: 0o750,
+          content: '#!/bin/sh\necho "$GREETING ä"\npwd\nexit 7\n',
+        },
+      ],
       command: ["{folder}/program/deep/er/run"],
       environment: { GREETING: "hello" },
     });
@@ -86,7 +96,11 @@ describe("the program inside", () => {
   });
 
   test("it is asked to end, and ends in its own way", async (t) => {
-    const command = ["sh", "-c", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done"];
+    const command = [
+      "sh",
+      "-c",
+      "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+    ];
     const guest = await Guest.start(t, { command });
     await guest.until(() => guest.logged.includes("up"));
     guest.send(frameTypes.end, 0, "");
@@ -122,12 +136,14 @@ describe("the program inside", () => {
 describe("the relay inside", () => {
   test("both directions whole and in order, each closed on its own", async (t) => {
     const size = 2_000_000;
-    const guest = await Guest.start(t, { command: client(`
+    const guest = await Guest.start(t, {
+      command: client(`
       my $sent = join '', map { chr(65 + $_ % 26) } 1 .. ${size};
       if (!fork) { print $s $sent; close $s; exit }
       my $got = do { local $/; <$s> };
       exit($got eq lc $sent ? 0 : 1);
-    `) });
+    `),
+    });
     let heard = 0;
     guest.onFrame = ({ type, stream, payload }) => {
       if (type === frameTypes.data) {
@@ -143,9 +159,11 @@ describe("the relay inside", () => {
   });
 
   test("nothing beyond its credit is sent", async (t) => {
-    const guest = await Guest.start(t, { command: client(`
+    const guest = await Guest.start(t, {
+      command: client(`
       print $s 'x' x 1_000_000; close $s;
-    `) });
+    `),
+    });
     let heard = 0;
     let stream = 0;
     guest.onFrame = (frame) => {
@@ -163,12 +181,14 @@ describe("the relay inside", () => {
   });
 
   test("many connections, each its own stream, and no more than 64 at once", async (t) => {
-    const guest = await Guest.start(t, { command: client(`
+    const guest = await Guest.start(t, {
+      command: client(`
       my @all = map { join_guest() } 1 .. 100;
       my $n = 0;
       for (@all) { print $_ $n++, "\\n" }
       for (0 .. 99) { my $line = readline $all[$_]; exit 1 if $line ne "$_\\n"; close $all[$_] }
-    `) });
+    `),
+    });
     const open = new Set<number>();
     let most = 0;
     guest.onFrame = ({ type, stream, payload }) => {
@@ -187,12 +207,14 @@ describe("the relay inside", () => {
   });
 
   test("a client that goes away does not trouble the others", async (t) => {
-    const guest = await Guest.start(t, { command: client(`
+    const guest = await Guest.start(t, {
+      command: client(`
       close $s;
       my $other = join_guest();
       print $other "still here\\n";
       exit(readline($other) eq "yes\\n" ? 0 : 1);
-    `) });
+    `),
+    });
     guest.onFrame = ({ type, stream, payload }) => {
       if (type === frameTypes.open && stream === 1) guest.sendData(stream, "x".repeat(200_000));
       if (type === frameTypes.data && payload.includes("still")) guest.sendData(stream, "yes\n");
@@ -255,7 +277,9 @@ class Guest {
 
   static async start(t: TestContext, work: Work): Promise<Guest> {
     const folder = await mkdtemp(join(tmpdir(), "inside-"));
-    const child = spawn("perl", [script, folder], { stdio: ["ignore", "inherit", "inherit", "pipe"] });
+    const child = spawn("perl", [script, folder], {
+      stdio: ["ignore", "inherit", "inherit", "pipe"],
+    });
     t.after(async () => {
       child.kill("SIGKILL");
       await rm(folder, { recursive: true, force: true });
@@ -307,7 +331,11 @@ class Guest {
   }
 
   #stream(id: number): { credit: number; waiting: Buffer; closes: boolean } {
-    const known = this.#out.get(id) ?? { credit: creditBytes, waiting: Buffer.alloc(0), closes: false };
+    const known = this.#out.get(id) ?? {
+      credit: creditBytes,
+      waiting: Buffer.alloc(0),
+      closes: false,
+    };
     this.#out.set(id, known);
     return known;
   }
