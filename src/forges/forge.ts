@@ -1,12 +1,15 @@
 import type { JobSighting } from "../domain/job.ts";
-import type { Program } from "../domain/program.ts";
+import type { Program, ProgramFile } from "../domain/program.ts";
 import type { Runner } from "../domain/runner.ts";
+import type { TrustClass } from "../domain/trust.ts";
 
 export interface ForgeRequest {
   /** Lower-case names. */
   readonly headers: Readonly<Record<string, string | undefined>>;
   /** The raw bytes: signatures are over these. */
   readonly body: Uint8Array;
+  /** Where it came from: an IP address, or null when that is not known. */
+  readonly address?: string | null;
 }
 
 export interface ForgeEvents {
@@ -31,6 +34,27 @@ export interface MintContext {
   readonly idleSeconds: number;
 }
 
+/** What `handOver` is told of the pool that the runner is of. */
+export interface HandOverContext {
+  /** Whose code the pool accepts: what the runner refuses of what its forge gives it. */
+  readonly accept: readonly TrustClass[];
+  readonly jobDeadlineSeconds: number;
+}
+
+/** What a machine runs for its forge: the forge's own runner, registered for one job. */
+export interface RunnerOrders {
+  /** Written where only the machine's user reads them, in a folder that `{files}` stands for. */
+  readonly files: readonly ProgramFile[];
+  /**
+   * Run as given, never through a shell, in a fresh work folder. `{files}` and, for that folder,
+   * `{work}` hold here and in the environment's values.
+   */
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** What the program prints, on stdout or stderr, when its job begins: part of a line. */
+  readonly startedText: string;
+}
+
 /** Where jobs come from. Failures are `MayflyError`s. */
 export interface Forge {
   readonly name: string;
@@ -48,8 +72,18 @@ export interface Forge {
    * Absent: there is nobody to ask, as where jobs are only ever submitted to us.
    */
   find?(externalId: string, attempt: number, signal: AbortSignal): Promise<JobSighting | null>;
-  /** The program of a runner for one job. Deterministic in its name, so that it may be repeated. */
+  /**
+   * What its machine starts with: Mayfly's guest. Deterministic in its name, so that it may be
+   * repeated.
+   */
   mint(runner: Runner, context: MintContext): Promise<Program>;
+  /**
+   * Registers a runner for one job, under the runner's name, and says what its machine runs. Asked
+   * for when the machine is up and not before, since what it gives is a credential with a short
+   * life. Asked again (an answer may be lost), it registers anew: the earlier one is worth nothing
+   * then. Absent: its jobs are given to guests themselves, as native ones are.
+   */
+  handOver?(runner: Runner, context: HandOverContext, signal: AbortSignal): Promise<RunnerOrders>;
   registrations(signal: AbortSignal): Promise<readonly Registration[]>;
   /** Removes the registration. `busy`: it has a job; leave its machine alone. */
   remove(name: string, signal: AbortSignal): Promise<"gone" | "busy">;
