@@ -9,6 +9,11 @@ export interface LogFrame {
   readonly bytes: Uint8Array;
 }
 
+/** In place of a job's id: the output of a forge's runner. No job's id has a slash. */
+export function runnerLog(runner: string): string {
+  return `runner/${runner}`;
+}
+
 const rowsAtOnce = 1000;
 
 /** Appends frames; one already there stays as it is, so that a guest may repeat itself. */
