@@ -13,7 +13,7 @@ const askMs = 6_000;
  * comes from. The same repository: somebody with write access pushed it. Another, or one that is no
  * longer there: a fork, also where `pull_request_target` runs it with more rights.
  */
-export function trustOf(run: Pick<WorkflowRun, "repository" | "head_repository">): TrustClass {
+function trustOf(run: Pick<WorkflowRun, "repository" | "head_repository">): TrustClass {
   return run.head_repository?.id === run.repository.id ? "trusted" : "fork";
 }
 
