@@ -34,7 +34,7 @@ export class FleetIntake implements Intake {
 
   async receive(forgeName: string, request: ForgeRequest): Promise<Received> {
     const forge = this.#forge(forgeName);
-    const events = forge.verify(request);
+    const events = await forge.verify(request);
     return this.#batch.add({
       placed: this.#place(forge, events.sightings),
       note: events.note,

@@ -66,9 +66,8 @@ async function findMissing(
   for (const id of again.slice(0, findsAtOnce)) {
     const job = missing.get(id);
     if (job === undefined) continue;
-    const { externalId, attempt } = job;
     const found = await within(clock, findLimitMs, signal, async (until) =>
-      forge.find?.(externalId, attempt, until),
+      forge.find?.(job, until),
     );
     const sighting = found ?? (await unknown(store, id, clock.now()));
     if (sighting !== null) await intake.record([sighting]);

@@ -18,6 +18,9 @@ export interface ForgeEvents {
   readonly note: string;
 }
 
+/** What tells which of a forge's jobs is meant. */
+export type KnownJob = Pick<JobSighting, "externalId" | "attempt" | "repository">;
+
 export interface Registration {
   /** The runner's name. */
   readonly name: string;
@@ -62,16 +65,18 @@ export interface Forge {
   match(asked: readonly string[], offered: readonly string[]): boolean;
   /**
    * Authenticates and parses an event. Throws `unauthenticated` or `invalid`. The same event again
-   * gives the same sightings, so that a repetition changes nothing.
+   * gives the same sightings, so that a repetition changes nothing. A forge whose events do not say
+   * all that decides a job's pool may ask its server, within seconds; `unavailable` when it cannot,
+   * and then the sender tries again, or the next poll tells of the job.
    */
-  verify(request: ForgeRequest): ForgeEvents;
+  verify(request: ForgeRequest): ForgeEvents | Promise<ForgeEvents>;
   /** What waits and runs now, by asking. The truth; events are hints. */
   poll(signal: AbortSignal): Promise<readonly JobSighting[]>;
   /**
    * How one job stands that the polls no longer show, or null when the forge knows no such job.
    * Absent: there is nobody to ask, as where jobs are only ever submitted to us.
    */
-  find?(externalId: string, attempt: number, signal: AbortSignal): Promise<JobSighting | null>;
+  find?(job: KnownJob, signal: AbortSignal): Promise<JobSighting | null>;
   /**
    * What its machine starts with: Mayfly's guest. Deterministic in its name, so that it may be
    * repeated.

@@ -3,7 +3,7 @@ import type { JobSighting } from "../domain/job.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Program } from "../domain/program.ts";
 import type { Runner } from "../domain/runner.ts";
-import type { Forge, ForgeEvents, ForgeRequest, Registration } from "../forges/forge.ts";
+import type { Forge, ForgeEvents, ForgeRequest, KnownJob, Registration } from "../forges/forge.ts";
 import type { Chance } from "./chance.ts";
 import type { SimClock } from "./clock.ts";
 import type { Faults } from "./faults.ts";
@@ -45,7 +45,7 @@ export class ForgeClient implements Forge {
     return this.#call("poll", signal, (at) => forge.jobsAt(at));
   }
 
-  find(externalId: string, attempt: number, signal: AbortSignal): Promise<JobSighting | null> {
+  find({ externalId, attempt }: KnownJob, signal: AbortSignal): Promise<JobSighting | null> {
     const { forge } = this.#parts;
     return this.#call(`find/${externalId}`, signal, (at) => forge.jobAt(externalId, attempt, at));
   }

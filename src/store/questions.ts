@@ -58,17 +58,17 @@ export async function openJobs(
   forge: string,
   seenBefore: number,
   limit: number,
-): Promise<{ id: string; externalId: string; attempt: number }[]> {
+): Promise<{ id: string; externalId: string; attempt: number; repository: string }[]> {
   const rows = await db
     .selectFrom("jobs")
-    .select(["id", "external_id", "attempt"])
+    .select(["id", "external_id", "attempt", "repository"])
     .where("state", "in", ["waiting", "started"])
     .where("forge", "=", forge)
     .where("seen_at", "<=", seenBefore)
     .orderBy("queued_at")
     .limit(limit)
     .execute();
-  return rows.map((row) => ({ id: row.id, externalId: row.external_id, attempt: row.attempt }));
+  return rows.map(({ external_id: externalId, ...row }) => ({ ...row, externalId }));
 }
 
 export interface RunnerFilter {
