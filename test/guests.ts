@@ -12,6 +12,7 @@ import { GuestTokens } from "../src/fleet/desk-tokens.ts";
 import { FleetIntake } from "../src/fleet/intake.ts";
 import { randomWord } from "../src/fleet/names.ts";
 import { ContentFolder } from "../src/forges/native/content-folder.ts";
+import type { Forge } from "../src/forges/forge.ts";
 import { NativeForge } from "../src/forges/native/native.ts";
 import { NativeSources } from "../src/forges/native/sources.ts";
 import { guestProgram } from "../src/guest/program.ts";
@@ -49,6 +50,8 @@ export interface ManagerOptions {
   readonly pool?: Partial<Pool>;
   /** Folders whose repositories may be named by path. */
   readonly paths?: readonly string[];
+  /** Beside the native one. */
+  readonly forges?: readonly Forge[];
   /** Stands between the server and the routes. */
   readonly around?: (listener: RequestListener) => RequestListener;
 }
@@ -103,17 +106,20 @@ export class Manager {
       guestProgram,
       now: systemClock.now,
     });
-    this.intake = new FleetIntake(store, new Map([["native", this.forge]]), [this.pool]);
+    const all: Forge[] = [this.forge, ...(options.forges ?? [])];
+    const forges = new Map(all.map((forge) => [forge.name, forge]));
+    this.intake = new FleetIntake(store, forges, [this.pool]);
     const desks = createDesks({
       store,
       clock: systemClock,
       chance: Math.random,
       intake: this.intake,
       pools: [this.pool],
-      forge: "native",
+      forge: this.forge.name,
       tokens: this.tokens,
       sources: this.sources,
       artifacts: new ContentFolder(join(folder, "artifacts"), "", systemClock.now),
+      forges,
     });
     this.native = desks.native;
     this.guests = desks.guests;
@@ -157,7 +163,7 @@ export class Manager {
       const lease = await takeLease(tx, "pool/small", "test", 60_000);
       if (lease === null) throw new Error("no lease");
       const claim = sampleClaim(name, {
-        forge: "native",
+        forge: this.pool.forge,
         labels,
         labelClass: labelClass(labels),
       });

@@ -13,6 +13,7 @@ import { createDesks } from "../fleet/native-desks.ts";
 import { ContentFolder } from "../forges/native/content-folder.ts";
 import { NativeForge } from "../forges/native/native.ts";
 import { NativeSources } from "../forges/native/sources.ts";
+import type { Forge } from "../forges/forge.ts";
 import type { NativeOptions } from "../forges/native/options.ts";
 import { guestProgram } from "../guest/program.ts";
 import { providers as providerKinds } from "../providers/registry.ts";
@@ -85,6 +86,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     const clock = { ...systemClock, now };
     const metrics = new Metrics({ now, version });
     const native = nativeParts(config, store, now);
+    const forges = new Map<string, Forge>([[native.forge.name, native.forge]]);
     const served = { url: "" };
     const fleet = createFleet({
       store,
@@ -92,7 +94,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       chance,
       log,
       observer: metrics.observer,
-      forges: new Map([[native.forge.name, native.forge]]),
+      forges,
       providers,
       pools: config.pools,
       installation,
@@ -112,6 +114,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
           tokens,
           sources: native.sources,
           artifacts: native.artifacts,
+          forges,
         }),
     });
     const { host, port } = config.listen;

@@ -16,6 +16,8 @@ export type Step =
 
 /** Guests end their job at its deadline themselves; only one that did not is ended from here. */
 const guestGraceSeconds = 60;
+/** A forge's runner says within this that it got a job after all, or that it is over. */
+const restMs = 15_000;
 /** As long as GitHub lets a job run, for runners whose pool is no longer configured. */
 const orphanJobDeadlineSeconds = 6 * 3600;
 /** An idle machine ends at the latest after this, wanted or not: a fresh one is surely sound. */
@@ -30,7 +32,10 @@ const longestWarmSeconds = 24 * 3600;
 export function nextStep(runner: Runner, pool: Pool | null, now: number, newsMs = 0): Step {
   const { claimedAt, askedAt, upAt, startedAt } = runner;
   if (runner.state === "gone") return { do: "wait", until: null };
-  if (runner.state === "ended") return { do: "remove" };
+  if (runner.state === "ended") {
+    const until = restsUntil(runner, pool);
+    return now < until ? { do: "wait", until } : { do: "remove" };
+  }
   if (runner.state === "started") {
     const seconds = pool?.jobDeadlineSeconds ?? orphanJobDeadlineSeconds;
     const since = startedAt ?? upAt ?? askedAt ?? claimedAt;
@@ -58,6 +63,20 @@ export function nextStep(runner: Runner, pool: Pool | null, now: number, newsMs 
       return waitOrEnd(upAt ?? askedAt ?? claimedAt, seconds, now, { reason });
     }
   }
+}
+
+/**
+ * How long the machine of an ended runner is left alone, ms since the epoch. A forge's own runner may
+ * still report its job's end; and may have got a job in the moment in which we took it from the forge.
+ */
+function restsUntil(
+  { handedAt, startedAt, finishedAt, endedAt }: Runner,
+  pool: Pool | null,
+): number {
+  if (handedAt === null || finishedAt !== null || endedAt === null) return 0;
+  if (startedAt === null || startedAt < endedAt) return endedAt + restMs;
+  const seconds = pool?.jobDeadlineSeconds ?? orphanJobDeadlineSeconds;
+  return startedAt + (seconds + guestGraceSeconds) * 1000;
 }
 
 function waitOrEnd(

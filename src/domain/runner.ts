@@ -34,7 +34,12 @@ export interface Runner {
   readonly bornAt: number | null;
   readonly askedAt: number | null;
   readonly upAt: number | null;
+  /** When its machine was given its forge's own runner to run; null: not, or jobs come otherwise. */
+  readonly handedAt: number | null;
+  /** When its job began; after `endedAt`, when it got one as its end was decided. */
   readonly startedAt: number | null;
+  /** When its guest said that the forge's runner is over. */
+  readonly finishedAt: number | null;
   readonly endedAt: number | null;
   readonly goneAt: number | null;
   /** When the reconciler looks at it next: a retry or a deadline. Null once gone. */

@@ -2,6 +2,7 @@ import type { Readable } from "node:stream";
 import type { JobSighting, NativeSource } from "../domain/job.ts";
 import type { PlanAction } from "../domain/planner.ts";
 import type { Pool } from "../domain/pool.ts";
+import type { ProgramFile } from "../domain/program.ts";
 import type { TrustClass } from "../domain/trust.ts";
 import type { ForgeRequest } from "../forges/forge.ts";
 import type { Capabilities, Check } from "../providers/provider.ts";
@@ -117,8 +118,15 @@ export interface GuestDesk {
   work(session: string, waitMs: number, signal: AbortSignal): Promise<GuestWork | null>;
   /** The tree to unpack, as a tar stream. */
   source(session: string): Promise<Readable>;
-  /** Appends output; `cancel` tells the guest to end its command. */
-  append(session: string, frames: readonly LogFrame[]): Promise<{ readonly cancel: string | null }>;
+  /**
+   * Appends output; `cancel` tells the guest to end its command. `started`: what it runs for its
+   * forge has said that its job began.
+   */
+  append(
+    session: string,
+    frames: readonly LogFrame[],
+    started?: boolean,
+  ): Promise<{ readonly cancel: string | null }>;
   /** The same word on cancelling, as soon as there is one; null when `waitMs` pass without. */
   orders(
     session: string,
@@ -126,7 +134,10 @@ export interface GuestDesk {
     signal: AbortSignal,
   ): Promise<{ readonly cancel: string | null }>;
   keepArtifact(session: string, path: string, body: Readable): Promise<Artifact>;
-  /** The command is over: the job ends, and the machine is no longer wanted. */
+  /**
+   * The command is over, and the machine no longer wanted. A native job ends with it; how a forge's
+   * job ended only the forge says.
+   */
   finish(session: string, end: GuestEnd): Promise<void>;
 }
 
@@ -137,6 +148,10 @@ export interface GuestWork {
   readonly timeoutSeconds: number;
   readonly artifacts: readonly string[];
   readonly hasSource: boolean;
+  /** Files that the command needs beside its work folder, for the machine's user only. */
+  readonly files?: readonly ProgramFile[];
+  /** What it prints when its job begins. */
+  readonly startedText?: string;
   /** Where the artifacts are; the work folder when absent. */
   readonly artifactRoot?: string;
   /** It is one step of several: the machine asks again, and what this one leaves running stays. */

@@ -1,6 +1,6 @@
 import { addFacts } from "../store/facts.ts";
 import { logBytes } from "../store/guest.ts";
-import { appendLog, type LogFrame } from "../store/logs.ts";
+import { appendLog, runnerLog, type LogFrame } from "../store/logs.ts";
 import type { Store } from "../store/store.ts";
 import { JobCounts } from "./desk-counts.ts";
 
@@ -12,15 +12,20 @@ const frameCostBytes = 64;
 /** Appends output, within what a job may keep. */
 export class LogDesk {
   readonly #store: Store;
-  /** Bytes by job, for jobs heard of since we started. */
+  /** Bytes by job or runner, for those heard of since we started. */
   readonly #kept = new JobCounts();
 
   constructor(store: Store) {
     this.#store = store;
   }
 
-  async append(job: string, frames: readonly LogFrame[]): Promise<void> {
+  /** Of a job; or of a forge's runner, whose job's own output is at its forge. */
+  async append(
+    of: { readonly kind: "job" | "runner"; readonly id: string },
+    frames: readonly LogFrame[],
+  ): Promise<void> {
     if (frames.length === 0) return;
+    const job = of.kind === "job" ? of.id : runnerLog(of.id);
     const before = this.#kept.get(job) ?? (await logBytes(this.#store.db, job));
     const size = frames.reduce((sum, { bytes }) => sum + bytes.length + frameCostBytes, 0);
     const isFull = before + size > logBytesMax;
@@ -34,7 +39,7 @@ export class LogDesk {
       await appendLog(tx, job, kept);
       if (!isFull || before > logBytesMax) return;
       const reason = `its output beyond ${logBytesMax / 2 ** 20} MiB is not kept`;
-      await addFacts(tx, [{ subjectKind: "job", subject: job, kind: "noted", reason }]);
+      await addFacts(tx, [{ subjectKind: of.kind, subject: of.id, kind: "noted", reason }]);
     });
     this.#kept.set(job, before + size);
   }

@@ -1,8 +1,11 @@
 import type { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
 import type { JobOutcome, NativeWork } from "../domain/job.ts";
+import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
-import { cancelTopic, endJob, findCancellation, findGuest, redeemClaim } from "../store/guest.ts";
+import type { Forge } from "../forges/forge.ts";
+import { cancelTopic, endJob, findCancellation, findGuest } from "../store/guest.ts";
+import { noteStart, redeemClaim } from "../store/guest.ts";
 import type { Artifact, LogFrame } from "../store/logs.ts";
 import { findJob, type StoredJob } from "../store/questions.ts";
 import { endRunner } from "../store/runners.ts";
@@ -11,6 +14,7 @@ import type { GuestDesk, GuestEnd, GuestWork } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import { ArtifactDesk } from "./desk-artifacts.ts";
 import { LogDesk } from "./desk-log.ts";
+import { RunnerDesk } from "./desk-runners.ts";
 import { SourceDesk } from "./desk-sources.ts";
 import { nonceDigest, runnerOf, sameToken, type GuestTokens } from "./desk-tokens.ts";
 import { Topics } from "./desk-topics.ts";
@@ -23,6 +27,8 @@ export interface DeskParts {
   readonly tokens: GuestTokens;
   readonly sources: Sources;
   readonly artifacts: ContentFolder;
+  readonly pools: readonly Pool[];
+  readonly forges: ReadonlyMap<string, Forge>;
 }
 
 /** The manager's side of what guests ask, on any replica: all that lasts is in the store. */
@@ -33,6 +39,7 @@ export class Desk implements GuestDesk {
   readonly #log: LogDesk;
   readonly #sources: SourceDesk;
   readonly #artifacts: ArtifactDesk;
+  readonly #runners: RunnerDesk;
 
   constructor(parts: DeskParts) {
     const { store, clock } = parts;
@@ -42,6 +49,7 @@ export class Desk implements GuestDesk {
     this.#log = new LogDesk(store);
     this.#sources = new SourceDesk(store, parts.sources);
     this.#artifacts = new ArtifactDesk(store, parts.artifacts);
+    this.#runners = new RunnerDesk(store, clock, parts.pools);
   }
 
   async redeem(claim: string, nonce: string): Promise<{ session: string; runner: string }> {
@@ -66,6 +74,8 @@ export class Desk implements GuestDesk {
 
   async work(session: string, waitMs: number, signal: AbortSignal): Promise<GuestWork | null> {
     const runner = await this.#runner(session);
+    const forge = this.#parts.forges.get(runner.forge);
+    if (forge?.handOver !== undefined) return this.#runners.handOver(runner, forge);
     const result = await this.#line.next(runner, waitMs, signal);
     if (result.kind === "over") throw new MayflyError("conflict", result.reason);
     return result.kind === "none" ? null : guestWork(result.job);
@@ -75,10 +85,21 @@ export class Desk implements GuestDesk {
     return this.#sources.open(await this.#startedJob(session));
   }
 
-  async append(session: string, frames: readonly LogFrame[]): Promise<{ cancel: string | null }> {
+  async append(
+    session: string,
+    frames: readonly LogFrame[],
+    started = false,
+  ): Promise<{ cancel: string | null }> {
     const runner = await this.#runner(session);
     const cancel = await this.#order(runner);
-    if (runner.job !== null) await this.#log.append(runner.job, frames);
+    if (runner.handedAt !== null) {
+      if (started && runner.startedAt === null) {
+        await this.#parts.store.write((tx) => noteStart(tx, runner.name));
+      }
+      await this.#log.append({ kind: "runner", id: runner.name }, frames);
+    } else if (runner.job !== null) {
+      await this.#log.append({ kind: "job", id: runner.job }, frames);
+    }
     return { cancel };
   }
 
@@ -109,6 +130,7 @@ export class Desk implements GuestDesk {
 
   async finish(session: string, end: GuestEnd): Promise<void> {
     const runner = await this.#runner(session);
+    if (runner.handedAt !== null) return this.#runners.finish(runner, end);
     if (runner.job === null) throw new MayflyError("conflict", "this machine has no job");
     const id = runner.job;
     await this.#parts.store.write(async (tx) => {
@@ -144,6 +166,8 @@ export class Desk implements GuestDesk {
   /** Why this machine's command should end, or null. */
   async #order(runner: Runner): Promise<string | null> {
     const { db } = this.#parts.store;
+    // A forge's runner knows best when it is over; the end of its rest is the end of its machine.
+    if (runner.handedAt !== null) return runner.state === "gone" ? runner.reason : null;
     if (runner.state === "ended" || runner.state === "gone") return runner.reason;
     if (runner.job === null) return null;
     const job = await findJob(db, runner.job);

@@ -19,19 +19,21 @@ use constant {
     PIPE_MAX      => 1024 * 1024,  # the most a pipe still holds when all writers are dead
 };
 
-# `work`: what the manager said; `folder`: where to run it; `seconds`: how long it may run; `output`;
+# `work`: what the manager said; `places`: where to run it (`work`) and where its files are, if any
+# (`files`); `seconds`: how long it may run; `output`;
 # `orders`: a line of its own.
 # Returns how it ended (exited, timed_out, cancelled, error), its exit status, and a word on why.
 sub run {
-    my ($work, $folder, $seconds, $output, $orders) = @_;
-    my ($command, $problem) = resolve($work->{arg} || [], $folder);
+    my ($work, $places, $seconds, $output, $orders) = @_;
+    my $folder = $places->{work};
+    my ($command, $problem) = resolve([ map { placed($_, $work, $places) } @{ $work->{arg} || [] } ], $folder);
     return ('error', undef, $problem) if $problem;
     $output->note('$ ' . shell_words(@$command));
     my $self = bless {
         output => $output, orders => $orders, started => Clock::now_ms(), how => 'exited', why => '', pipes => {},
-        more => Wire::first($work, 'more'),
+        more => Wire::first($work, 'more'), begins => Wire::first($work, 'begins'), tails => {},
     }, __PACKAGE__;
-    my $said = $self->start($command, $folder, environment($work, $folder));
+    my $said = $self->start($command, $folder, environment($work, $places));
     if ($said) {
         my $why = "cannot run $command->[0]: $said";
         $output->note($why);
@@ -95,8 +97,24 @@ sub read_pipe {
     my ($self, $stream) = @_;
     my $got = sysread $self->{pipes}{$stream}, my $bytes, Output::FRAME_MAX;
     return $! == EAGAIN || $! == EINTR ? undef : 0 if !defined $got;
-    $self->{output}->add($stream, $bytes) if $got;
+    return $got if !$got;
+    $self->watch($stream, $bytes) if defined $self->{begins};
+    $self->{output}->add($stream, $bytes);
     return $got;
+}
+
+# A forge's runner says in a line of its own that its job begins: the manager hears of it.
+sub watch {
+    my ($self, $stream, $bytes) = @_;
+    my $text = ($self->{tails}{$stream} // '') . $bytes;
+    if (index($text, $self->{begins}) >= 0) {
+        $self->{output}->job_begins;
+        undef $self->{begins};
+        return;
+    }
+    my $keep = length($self->{begins}) - 1;
+    $self->{tails}{$stream} = length $text > $keep ? substr $text, length($text) - $keep : $text;
+    return;
 }
 
 # Keeps a question open that the manager answers when it wants the job to end.
@@ -188,8 +206,17 @@ sub resolve {
     return (undef, "package.json has no script \"$target\"");
 }
 
+# Only what came with files may name places; a job's own words are its own.
+sub placed {
+    my ($word, $work, $places) = @_;
+    return $word if !$work->{file};
+    $word =~ s/\{(files|work)\}/$places->{$1}/g;
+    return $word;
+}
+
 sub environment {
-    my ($work, $folder) = @_;
+    my ($work, $places) = @_;
+    my $folder = $places->{work};
     my $user = (getpwuid $<)[0] // 'mayfly';
     my %environment = (
         PATH => $ENV{PATH} || '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
@@ -199,7 +226,7 @@ sub environment {
         CI => 'true', MAYFLY => 'true', MAYFLY_JOB => Wire::first($work, 'job'),
     );
     for (@{ $work->{env} || [] }) {
-        $environment{$1} = $2 if /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/s;
+        $environment{$1} = placed("$2", $work, $places) if /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/s;
     }
     return \%environment;
 }

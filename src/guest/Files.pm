@@ -4,7 +4,7 @@ use strict;
 use warnings;
 use Cwd ();
 use Errno qw(EINTR);
-use Fcntl qw(O_RDONLY O_NOFOLLOW O_NONBLOCK S_ISREG S_ISDIR S_ISLNK);
+use Fcntl qw(O_RDONLY O_WRONLY O_CREAT O_EXCL O_NOFOLLOW O_NONBLOCK S_ISREG S_ISDIR S_ISLNK);
 use Clock;
 use Loop;
 use Process;
@@ -24,6 +24,21 @@ sub make_folder {
         for my $name ('job', "job-$$") { return "$base/$name" if mkdir "$base/$name", 0755 }
     }
     return;
+}
+
+# Writes what the work needs besides, each "MODE PATH\nCONTENT", into a folder beside the work's own.
+# Returns that folder; or nothing, when something cannot be written.
+sub write_files {
+    my ($files, $beside) = @_;
+    my $folder = "$beside.files";
+    mkdir $folder, 0700 or return;
+    for (@$files) {
+        my ($mode, $path, $content) = m{^([0-7]{3}) ([A-Za-z0-9_-][A-Za-z0-9._-]*)\n(.*)$}s or return;
+        sysopen my $file, "$folder/$path", O_WRONLY | O_CREAT | O_EXCL, oct $mode or return;
+        print $file $content or return;
+        close $file or return;
+    }
+    return $folder;
 }
 
 # Unpacks the source while it comes. Returns what went wrong, or nothing.

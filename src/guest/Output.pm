@@ -42,6 +42,9 @@ sub note {
     return $self->add('mayfly', substr($text, 0, 2000) . "\n");
 }
 
+# The manager is told with the next batch, and with each until one is accepted.
+sub job_begins { $_[0]{begun} = 1; return }
+
 sub has_room { return $_[0]{bytes} + $_[0]{in_flight} < SPOOL_MAX }
 sub is_empty { return !@{ $_[0]{frames} } && !$_[0]{in_flight} }
 
@@ -64,7 +67,8 @@ sub send {
         $self->{bytes} -= length $bytes;
     }
     @$self{qw(in_flight sent_at)} = (length $body, $now);
-    $self->{line}->ask(method => 'POST', path => 'append', type => 'application/octet-stream', body => $body);
+    $self->{tells} = $self->{begun};
+    $self->{line}->ask(method => 'POST', path => $self->{tells} ? 'append?started=1' : 'append', type => 'application/octet-stream', body => $body);
     return;
 }
 
@@ -73,6 +77,7 @@ sub settle {
     return if !$self->{in_flight} || !$self->{line}->answer;
     $self->{in_flight} = 0;
     $self->{order} //= order_in($self->{line}->answer);
+    $self->{begun} = 0 if $self->{tells} && $self->{line}->answer->{status} < 300;
     return;
 }
 

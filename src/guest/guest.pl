@@ -37,7 +37,7 @@ sub main {
     $_->{token} = $session for $output_line, $orders;
     # Later than this a job would not have all of its time.
     my $work = ask_for_work($output_line, Loop::deadline() - $job_seconds * 1000) or return 0;
-    Loop::end_within($job_seconds);
+    Loop::end_within($job_seconds) if !waits_itself($work);
     my ($folder, $answer);
     while ($work) {
         my $more = Wire::first($work, 'more');
@@ -98,13 +98,19 @@ sub ask_for_work {
     }
 }
 
+# A forge's runner waits for its job by itself: how long that may run, the manager minds.
+sub waits_itself { return defined Wire::first($_[0], 'begins') }
+
 sub do_work {
     my ($work, $folder, $pool_seconds, $line, $orders, $output) = @_;
     return ('error', undef, 'there is no folder to work in') if !$folder;
     my $problem = Wire::first($work, 'source') ? Files::unpack_source($line, $folder) : undef;
     my $seconds = Wire::first($work, 'timeout') || $pool_seconds;
-    $seconds = $pool_seconds if $pool_seconds < $seconds;
-    my @end = $problem ? ('error', undef, $problem) : Command::run($work, $folder, $seconds, $output, $orders);
+    $seconds = $pool_seconds if $pool_seconds < $seconds && !waits_itself($work);
+    my $files = $work->{file} ? Files::write_files($work->{file}, $folder) : '';
+    $problem //= 'the files of the work cannot be written' if !defined $files;
+    my %places = (files => $files, work => $folder);
+    my @end = $problem ? ('error', undef, $problem) : Command::run($work, \%places, $seconds, $output, $orders);
     $output->note($end[2]) if $end[0] eq 'error';
     # One line carries both: what was printed goes first.
     $output->flush;

@@ -50,6 +50,53 @@ export async function redeemClaim(tx: Tx, name: string, digest: string): Promise
   return now?.redeemed ?? null;
 }
 
+/** Notes that a machine was given its forge's runner to run. False: it is not wanted any more. */
+export async function noteHandOver(tx: Tx, name: string, reason: string): Promise<boolean> {
+  const runner = await readRunner(tx, name);
+  if (runner === null || runner.state === "ended" || runner.state === "gone") return false;
+  await tx.db
+    .updateTable("runners")
+    .set({ handed_at: runner.handedAt ?? tx.now })
+    .where("name", "=", name)
+    .execute();
+  await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
+  return true;
+}
+
+/** Notes that a forge's runner has begun a job, also when its end was decided meanwhile. */
+export async function noteStart(tx: Tx, name: string): Promise<void> {
+  const runner = await readRunner(tx, name);
+  if (runner === null || runner.startedAt !== null) return;
+  if (await moveRunner(tx, name, "started", { reason: "its guest says that a job began" })) return;
+  if (runner.state !== "ended") return;
+  await tx.db
+    .updateTable("runners")
+    .set({ started_at: tx.now, due_at: tx.now })
+    .where("name", "=", name)
+    .execute();
+  const reason = "it got a job as its end was decided; its machine stays until that is over";
+  await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
+  tx.wake(`pool/${runner.pool}`);
+}
+
+/** Notes that a forge's runner is over, and ends it: its machine is not wanted any more. */
+export async function noteFinish(tx: Tx, runner: Runner, reason: string): Promise<void> {
+  await tx.db
+    .updateTable("runners")
+    .set({ finished_at: tx.now })
+    .where("name", "=", runner.name)
+    .where("finished_at", "is", null)
+    .execute();
+  if (await moveRunner(tx, runner.name, "ended", { reason })) return;
+  await tx.db
+    .updateTable("runners")
+    .set({ due_at: tx.now })
+    .where("name", "=", runner.name)
+    .where("state", "=", "ended")
+    .execute();
+  tx.wake(`pool/${runner.pool}`);
+}
+
 /** What became of a guest's wish for work. */
 export type HandOver =
   | { readonly kind: "job"; readonly job: StoredJob }

@@ -1,3 +1,4 @@
+import type { Job } from "../domain/job.ts";
 import type { Database, Tx } from "./store.ts";
 
 /** A piece of a job's output, as the guest saw it. */
@@ -7,6 +8,16 @@ export interface LogFrame {
   readonly at: number;
   readonly stream: "stdout" | "stderr" | "mayfly";
   readonly bytes: Uint8Array;
+}
+
+/** In place of a job's id: the output of a forge's runner. No job's id has a slash. */
+export function runnerLog(runner: string): string {
+  return `runner/${runner}`;
+}
+
+/** Under what a job's output is kept: a forge has its jobs' own, we have that of their runner. */
+export function logOf({ id, work, runner }: Pick<Job, "id" | "work" | "runner">): string {
+  return work === null && runner !== null ? runnerLog(runner) : id;
 }
 
 const rowsAtOnce = 1000;

@@ -7,6 +7,7 @@ import * as cancellations from "./migrations/002-cancellations.ts";
 import * as births from "./migrations/003-births.ts";
 import * as endedJobs from "./migrations/004-ended-jobs.ts";
 import * as forecasts from "./migrations/005-forecasts.ts";
+import * as handOvers from "./migrations/007-hand-overs.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
@@ -17,6 +18,7 @@ export const migrations: Readonly<Record<string, Step>> = {
   "003-births": births,
   "004-ended-jobs": endedJobs,
   "005-forecasts": forecasts,
+  "007-hand-overs": handOvers,
 };
 
 /**

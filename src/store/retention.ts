@@ -1,3 +1,4 @@
+import { runnerLog } from "./logs.ts";
 import type { Store } from "./store.ts";
 
 const dayMs = 24 * 3600 * 1000;
@@ -57,6 +58,7 @@ function pruneRunners(store: Store, now: number): Promise<number> {
       .execute();
     const names = rows.map(({ name }) => name);
     if (names.length === 0) return 0;
+    await db.deleteFrom("log_frames").where("job", "in", names.map(runnerLog)).execute();
     await db.deleteFrom("facts").where("subject", "in", names).execute();
     await db.deleteFrom("runners").where("name", "in", names).execute();
     return names.length;

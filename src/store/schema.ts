@@ -75,7 +75,9 @@ export interface RunnersTable {
   born_at: number | null;
   asked_at: number | null;
   up_at: number | null;
+  handed_at: number | null;
   started_at: number | null;
+  finished_at: number | null;
   ended_at: number | null;
   gone_at: number | null;
   due_at: number | null;

@@ -48,6 +48,10 @@ export function guestRoutes(
       timeout: String(work.timeoutSeconds),
       artifact: work.artifacts,
       source: work.hasSource ? "1" : [],
+      file: (work.files ?? []).map(
+        ({ path, mode, content }) => `${mode.toString(8)} ${path}\n${content}`,
+      ),
+      begins: work.startedText ?? [],
       root: work.artifactRoot ?? [],
       more: work.hasMore ? "1" : [],
     });
@@ -63,7 +67,8 @@ export function guestRoutes(
   app.post("/v1/guest/append", async (c) => {
     const session = token(c);
     const body = await read(c, budget, batchBytesMax);
-    return ordered(await desk.append(session, parseFrames(body)));
+    const hasStarted = c.req.query("started") === "1";
+    return ordered(await desk.append(session, parseFrames(body), hasStarted));
   });
 
   app.post("/v1/guest/orders", async (c) => {

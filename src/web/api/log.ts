@@ -2,7 +2,7 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { Readable } from "node:stream";
 import type { Context } from "hono";
 import { MayflyError } from "../../domain/errors.ts";
-import { listArtifacts, readLog, type LogFrame } from "../../store/logs.ts";
+import { listArtifacts, logOf, readLog, type LogFrame } from "../../store/logs.ts";
 import { findJob } from "../../store/questions.ts";
 import type { Database } from "../../store/store.ts";
 import { LineReader, type LogLine } from "../loglines.ts";
@@ -121,14 +121,14 @@ async function answerLog(web: Web, c: Context<Env>): Promise<Response> {
     const after = lastEventId(c) ?? query.after;
     return web.streams.respond(
       c.req.method,
-      (topic) => topic === `job/${job.id}`,
+      (topic) => topic === `job/${job.id}` || topic === `job/${logOf(job)}`,
       (watch, signal) => followFrames(db, job.id, after, watch, signal),
     );
   }
   if (query.format === "text" || (query.format === undefined && wantsText(c))) {
-    return sendText(db, job.id, query.after, query.marks === true, c.req.method);
+    return sendText(db, logOf(job), query.after, query.marks === true, c.req.method);
   }
-  const { frames, isLast } = await readPage(db, job.id, query.after, query.limit);
+  const { frames, isLast } = await readPage(db, logOf(job), query.after, query.limit);
   const next = isLast ? null : (frames.at(-1)?.seq ?? null);
   return c.json({ frames: frames.map(frameView), next });
 }
@@ -166,7 +166,7 @@ async function* followFrames(
   while (!signal.aborted) {
     // Its state first: what it wrote before it ended is then in the log.
     const job = await findJob(db, id);
-    const frames = await readLog(db, id, seq, framesAtOnce);
+    const frames = await readLog(db, job === null ? id : logOf(job), seq, framesAtOnce);
     for (const frame of frames) {
       seq = frame.seq;
       yield { event: "frame", id: String(seq), data: JSON.stringify(frameView(frame)) };

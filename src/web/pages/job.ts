@@ -1,7 +1,7 @@
 import { html } from "hono/html";
 import type { Runner } from "../../domain/runner.ts";
 import { findRunner, type StoredJob } from "../../store/questions.ts";
-import { listArtifacts, type Artifact } from "../../store/logs.ts";
+import { listArtifacts, logOf, type Artifact } from "../../store/logs.ts";
 import { jobOrThrow } from "../api/jobs.ts";
 import { costSoFar } from "../views.ts";
 import type { Web } from "../web.ts";
@@ -40,7 +40,7 @@ export async function jobPage(
     job.runner === null ? null : findRunner(db, job.runner),
     why(web.fleet, job.id, now),
     listArtifacts(db, job.id),
-    job.work === null ? null : logWindow(db, job.id, before),
+    job.work === null && job.runner === null ? null : logWindow(db, logOf(job), before),
   ]);
   const content = html`<div class="lead" data-part="lead">
       <p class="trail"><a href="/jobs">Jobs</a></p>
@@ -177,6 +177,7 @@ function logSection(job: StoredJob, log: LogWindow | null, before: number | null
       <div class="empty"><p>Its forge keeps its log${atForge(job)}</p></div>
     </section>`;
   }
+  const isRunners = job.work === null;
   const address = `/jobs/${encodeURIComponent(job.id)}`;
   const painter = new LogPainter(job.startedAt);
   const lines = painter.push(log.frames);
@@ -185,13 +186,14 @@ function logSection(job: StoredJob, log: LogWindow | null, before: number | null
   const isEmpty = lines.length + rest.length === 0;
   return html`<section aria-labelledby="log">
     <div class="heading">
-      <h2 id="log">Log</h2>
+      <h2 id="log">${isRunners ? "Its runner's log" : "Log"}</h2>
       <p class="tools">
         ${before === null ? "" : html`<a href="${address}#log">Its end</a>`}
         <a href="/v1/jobs/${encodeURIComponent(job.id)}/log?format=text">Raw</a>
         <a href="/v1/jobs/${encodeURIComponent(job.id)}/log?format=text&marks">With times</a>
       </p>
     </div>
+    ${isRunners ? html`<p class="soft">Its forge keeps the job's own log${atForge(job)}</p>` : ""}
     ${
       log.earlier === null
         ? ""

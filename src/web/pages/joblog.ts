@@ -1,5 +1,5 @@
 import { html } from "hono/html";
-import { readLog, logTail, type LogFrame } from "../../store/logs.ts";
+import { logOf, logTail, readLog, type LogFrame } from "../../store/logs.ts";
 import { findJob } from "../../store/questions.ts";
 import type { Database } from "../../store/store.ts";
 import { LineReader, type LogLine } from "../loglines.ts";
@@ -120,13 +120,13 @@ export async function* followPainted(
 ): AsyncGenerator<StreamEvent | null, void, undefined> {
   let job = await findJob(db, id);
   const painter = new LogPainter(job?.startedAt ?? null);
-  const { frames } = await logWindow(db, id, null);
+  const { frames } = await logWindow(db, job === null ? id : logOf(job), null);
   yield { event: "tail", data: await joined(painter.push(frames)) };
   yield { event: "rest", data: await joined(painter.unfinished()) };
   let seq = frames.at(-1)?.seq ?? -1;
   while (!signal.aborted) {
     job = await findJob(db, id);
-    const more = await readLog(db, id, seq, framesAtOnce);
+    const more = await readLog(db, job === null ? id : logOf(job), seq, framesAtOnce);
     seq = more.at(-1)?.seq ?? seq;
     const lines = painter.push(more);
     if (lines.length > 0) yield { event: "lines", data: await joined(lines) };

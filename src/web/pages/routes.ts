@@ -12,6 +12,7 @@ import { trendWindows } from "../trends.ts";
 import { facts, type Env, type Web } from "../web.ts";
 import { healthPage } from "./health.ts";
 import { jobPage } from "./job.ts";
+import { logOf } from "../../store/logs.ts";
 import { followPainted } from "./joblog.ts";
 import { jobsPage } from "./jobs.ts";
 import { render, type Page } from "./layout.ts";
@@ -53,10 +54,11 @@ export function pageRoutes(web: Web): Hono<Env> {
     );
   });
   app.get("/jobs/:id/live", async (c) => {
-    const { id } = await jobOrThrow(web, c.req.param("id"));
+    const job = await jobOrThrow(web, c.req.param("id"));
+    const { id } = job;
     return web.streams.respond(
       c.req.method,
-      (topic) => topic === `job/${id}`,
+      (topic) => topic === `job/${id}` || topic === `job/${logOf(job)}`,
       (watch, signal) => followPainted(web.fleet.store.db, id, watch, signal),
     );
   });

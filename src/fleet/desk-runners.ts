@@ -1,0 +1,100 @@
+import { MayflyError } from "../domain/errors.ts";
+import type { Pool } from "../domain/pool.ts";
+import type { Runner } from "../domain/runner.ts";
+import type { Forge, RunnerOrders } from "../forges/forge.ts";
+import { backOff, findBackOff } from "../store/back-offs.ts";
+import { noteFinish, noteHandOver } from "../store/guest.ts";
+import type { Store } from "../store/store.ts";
+import type { GuestEnd, GuestWork } from "./api.ts";
+import { backOffMs } from "./calls.ts";
+import { within, type Clock } from "./clock.ts";
+
+const handOverMs = 60_000;
+
+/** Gives machines their forge's own runner, and hears how that ended. */
+export class RunnerDesk {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #pools: readonly Pool[];
+  /** Hand-overs under way: a guest whose answer was lost asks while we still work at the first. */
+  readonly #underWay = new Map<string, Promise<RunnerOrders>>();
+
+  constructor(store: Store, clock: Clock, pools: readonly Pool[]) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#pools = pools;
+  }
+
+  /**
+   * Registers the runner and says what its machine runs. Throws `conflict` when the machine is not
+   * wanted any more, `unavailable` when the forge refuses or is out of reach: the guest asks again.
+   */
+  async handOver(runner: Runner, forge: Forge): Promise<GuestWork> {
+    const pool = this.#pools.find(({ name }) => name === runner.pool);
+    if (pool === undefined) {
+      throw new MayflyError("conflict", `pool ${runner.pool} is no longer configured`);
+    }
+    await this.#refuseTooSoon(pool);
+    // Before anything is asked of the forge: from now on its machine may get a job at any moment.
+    const reason = `its guest asks for the runner of ${forge.name}`;
+    if (!(await this.#store.write((tx) => noteHandOver(tx, runner.name, reason)))) {
+      throw new MayflyError("conflict", "the machine is not wanted any more");
+    }
+    const { files, command, environment, startedText } = await this.#orders(runner, forge, pool);
+    const timeoutSeconds = pool.jobDeadlineSeconds + Math.max(pool.idleSeconds, idleSecondsMax);
+    const work = { job: runner.name, command, environment, timeoutSeconds, files, startedText };
+    return { ...work, artifacts: [], hasSource: false };
+  }
+
+  /** What its guest says of the runner's end. The job's end is the forge's to say. */
+  async finish(runner: Runner, { how, exitCode, detail }: GuestEnd): Promise<void> {
+    const words = detail === "" ? (how === "exited" ? `exit status ${exitCode}` : how) : detail;
+    const hadJob = runner.startedAt !== null;
+    const reason = `its runner is over${hadJob ? "" : " and had no job"}: ${words}`;
+    await this.#store.write(async (tx) => {
+      await noteFinish(tx, runner, reason);
+      // One that ends by itself before any job does so again: not at once, then.
+      if (hadJob || runner.state !== "up") return;
+      const subject = `pool/${runner.pool}`;
+      await backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times));
+    });
+  }
+
+  #orders(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders> {
+    const underWay = this.#underWay.get(runner.name) ?? this.#register(runner, forge, pool);
+    this.#underWay.set(runner.name, underWay);
+    return underWay;
+  }
+
+  async #register(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders> {
+    const { accept, jobDeadlineSeconds } = pool;
+    const { signal } = new AbortController();
+    try {
+      return await within(this.#clock, handOverMs, signal, async (until) => {
+        const orders = await forge.handOver?.(runner, { accept, jobDeadlineSeconds }, until);
+        if (orders !== undefined) return orders;
+        throw new MayflyError("conflict", `${forge.name} has no runners of its own`);
+      });
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      const reason = `${forge.name} gave ${runner.name} no registration: ${detail}`;
+      const subject = `pool/${pool.name}`;
+      await this.#store.write((tx) =>
+        backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times)),
+      );
+      throw new MayflyError("unavailable", reason);
+    } finally {
+      this.#underWay.delete(runner.name);
+    }
+  }
+
+  /** Guests ask every few seconds: a forge that just refused is not asked again by each of them. */
+  async #refuseTooSoon({ name }: Pool): Promise<void> {
+    const found = await findBackOff(this.#store.db, `pool/${name}`);
+    if (found === null || found.until <= this.#clock.now()) return;
+    throw new MayflyError("unavailable", found.reason);
+  }
+}
+
+/** As long as a machine may wait for its job, whatever its pool says. */
+const idleSecondsMax = 24 * 3600;
