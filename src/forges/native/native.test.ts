@@ -3,7 +3,8 @@ import { createHmac } from "node:crypto";
 import { describe, test } from "node:test";
 import fc from "fast-check";
 import type { ForgeRequest } from "../forge.ts";
-import { NativeForge, type GuestBirth } from "./native.ts";
+import type { GuestBirth } from "../guest-birth.ts";
+import { NativeForge } from "./native.ts";
 import type { Runner } from "../../domain/runner.ts";
 
 const secret = "a secret of the forge";

@@ -5,6 +5,7 @@ import type { Program } from "../../domain/program.ts";
 import { native } from "../../domain/label-rules.ts";
 import type { Runner } from "../../domain/runner.ts";
 import type { Forge, ForgeEvents, ForgeRequest, MintContext, Registration } from "../forge.ts";
+import { mintGuest, type MakeGuest } from "../guest-birth.ts";
 import { checkSignature } from "./signature.ts";
 import { parseEvent, toSighting } from "./submission.ts";
 
@@ -16,27 +17,14 @@ export interface Ledger {
   remove(runner: string): Promise<"gone" | "busy">;
 }
 
-/** What a guest needs to begin; `src/guest` makes the program of it. */
-export interface GuestBirth {
-  readonly managerUrl: string;
-  readonly claim: string;
-  readonly jobSeconds: number;
-  readonly lifeSeconds: number;
-}
-
 export interface NativeForgeParts {
   readonly name: string;
   /** What signs events; null: there are none, and jobs come by the API and the command line. */
   readonly secret: string | null;
   readonly ledger: Ledger;
-  readonly guestProgram: (birth: GuestBirth) => Program;
+  readonly guestProgram: MakeGuest;
   readonly now: () => number;
 }
-
-/** As long as the fleet keeps a warm machine waiting at most; its life adds the longest job. */
-const idleSecondsMax = 24 * 3600;
-/** To boot, and to end and report a job that took all of its time. */
-const spareSeconds = 600;
 
 /** Repositories without a forge: jobs are submitted, and the store itself is the truth. */
 export class NativeForge implements Forge {
@@ -82,15 +70,7 @@ export class NativeForge implements Forge {
   }
 
   mint(_runner: Runner, context: MintContext): Promise<Program> {
-    const { managerUrl, claimToken, jobDeadlineSeconds, idleSeconds } = context;
-    return Promise.resolve(
-      this.#parts.guestProgram({
-        managerUrl,
-        claim: claimToken,
-        jobSeconds: jobDeadlineSeconds,
-        lifeSeconds: Math.max(idleSeconds, idleSecondsMax) + jobDeadlineSeconds + spareSeconds,
-      }),
-    );
+    return Promise.resolve(mintGuest(this.#parts.guestProgram, context));
   }
 
   async registrations(): Promise<readonly Registration[]> {

@@ -1,0 +1,44 @@
+import { readFileSync } from "node:fs";
+import type { HandOverContext, RunnerOrders } from "../forge.ts";
+
+export interface RunnerProgram {
+  /** An archive of actions/runner, and its checksum. */
+  readonly url: string;
+  readonly sha256: string;
+}
+
+const start = readFileSync(new URL("./start.sh", import.meta.url), "utf8");
+const jobStarted = readFileSync(new URL("./job-started.sh", import.meta.url), "utf8");
+
+/**
+ * What a machine runs: GitHub's own runner for one job. The configuration is in a file that only its
+ * user reads and that is gone before the runner begins; neither an argument nor a variable that we
+ * declare holds it. `ACTIONS_RUNNER_HOOK_JOB_STARTED` names what the runner runs before any step,
+ * whose failure fails the job (docs.github.com, "Running scripts before or after a job").
+ */
+export function runnerOrders(
+  config: string,
+  program: RunnerProgram | null,
+  { accept, jobDeadlineSeconds }: HandOverContext,
+): RunnerOrders {
+  return {
+    files: [
+      { path: "start.sh", mode: 0o700, content: start },
+      { path: "job-started.sh", mode: 0o700, content: jobStarted },
+      { path: "jitconfig", mode: 0o600, content: config },
+    ],
+    command: ["/bin/sh", "{files}/start.sh"],
+    environment: {
+      ACTIONS_RUNNER_HOOK_JOB_STARTED: "{files}/job-started.sh",
+      MAYFLY_FILES: "{files}",
+      MAYFLY_WORK: "{work}",
+      MAYFLY_ACCEPT: accept.join(","),
+      MAYFLY_JOB_SECONDS: String(jobDeadlineSeconds),
+      ...(program === null
+        ? {}
+        : { MAYFLY_RUNNER_URL: program.url, MAYFLY_RUNNER_SHA256: program.sha256 }),
+    },
+    // JobDispatcher.cs prints "<time>: Running job: <name>".
+    startedText: ": Running job: ",
+  };
+}

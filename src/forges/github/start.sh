@@ -1,0 +1,60 @@
+#!/bin/sh
+# Runs GitHub's runner for one job. Its configuration is a file beside this one: read, removed, and
+# handed on in the variable that the runner itself takes out of its environment at once.
+set -eu
+umask 077
+
+fail() {
+  echo "mayfly: $1" >&2
+  exit 70
+}
+
+config=$(cat "$MAYFLY_FILES/jitconfig") || fail "there is no configuration for the runner"
+rm -f "$MAYFLY_FILES/jitconfig"
+[ -n "$config" ] || fail "the configuration for the runner is empty"
+
+# The runner writes beside its program, so it gets a copy of its own: where the image's is read-only
+# and many jobs share a host, none sees what another left.
+runner=$MAYFLY_WORK/runner
+found=
+for folder in "${MAYFLY_RUNNER_DIR:-}" /opt/mayfly/runners/github; do
+  if [ -n "$folder" ] && [ -x "$folder/run.sh" ]; then
+    found=$folder
+    break
+  fi
+done
+mkdir -p "$runner"
+if [ -n "$found" ]; then
+  cp -R "$found/." "$runner"
+elif [ -n "${MAYFLY_RUNNER_URL:-}" ]; then
+  archive=$MAYFLY_WORK/runner.tar.gz
+  if command -v curl >/dev/null 2>&1; then
+    curl -fsSL --retry 3 --max-time 300 -o "$archive" -- "$MAYFLY_RUNNER_URL" ||
+      fail "the runner program cannot be fetched"
+  else
+    wget -q -T 60 -O "$archive" -- "$MAYFLY_RUNNER_URL" || fail "the runner program cannot be fetched"
+  fi
+  sum=$(sha256sum "$archive") || fail "there is no sha256sum to check the runner program with"
+  [ "${sum%% *}" = "$MAYFLY_RUNNER_SHA256" ] ||
+    fail "the runner program's checksum is ${sum%% *} instead of $MAYFLY_RUNNER_SHA256"
+  tar -xzf "$archive" -C "$runner" || fail "the runner program's archive cannot be unpacked"
+  rm -f "$archive"
+else
+  fail "there is no runner program in /opt/mayfly/runners/github, and no \`runner: { url, sha256 }\` to fetch it from"
+fi
+[ -x "$runner/run.sh" ] || fail "there is no run.sh in the runner program"
+# What an earlier registration may have left would make the runner refuse to begin.
+rm -f "$runner/.runner" "$runner/.credentials" "$runner/.credentials_rsaparams"
+
+# A machine that is root to nobody else: the runner otherwise refuses root.
+[ "$(id -u)" != 0 ] || export RUNNER_ALLOW_RUNASROOT=1
+# A program too old for the server is to end instead of going on for ever.
+export ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1
+seconds=${MAYFLY_JOB_SECONDS:-21600}
+unset MAYFLY_WORK MAYFLY_FILES MAYFLY_RUNNER_URL MAYFLY_RUNNER_SHA256 MAYFLY_JOB_SECONDS
+
+cd "$runner"
+export ACTIONS_RUNNER_INPUT_JITCONFIG="$config"
+unset config
+# The deadman: whatever hangs is ended, children and all, a minute after the job's own limit.
+exec timeout -k 30 "$((seconds + 60))" ./run.sh
