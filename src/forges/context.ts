@@ -19,3 +19,8 @@ export interface ForgeContext {
   /** How its server is reached; Node's own unless a test says otherwise. */
   readonly fetch?: typeof globalThis.fetch;
 }
+
+/** Whether a runner bears a name that this installation gives: `INSTALLATION-POOL-RANDOM`. */
+export function isOurs(runner: string, installation: string): boolean {
+  return runner.startsWith(`${installation}-`) && runner.length > installation.length + 1;
+}

@@ -1,0 +1,68 @@
+import { MayflyError } from "../../domain/errors.ts";
+import type { TrustClass } from "../../domain/trust.ts";
+import { BoundedMap } from "../bounded-map.ts";
+import type { ForgejoClient } from "./client.ts";
+
+/** What of a run never changes. */
+export interface RunFacts {
+  readonly trust: TrustClass;
+  readonly url: string | null;
+  readonly createdAt: number;
+}
+
+const runsMax = 10_000;
+const repositoriesMax = 10_000;
+/** A repository may be renamed. */
+const nameMs = 10 * 60_000;
+
+/** Looks up what jobs do not say: their repository's name, whose code their run is of. */
+export class Runs {
+  readonly #client: ForgejoClient;
+  readonly #now: () => number;
+  readonly #runs = new BoundedMap<number, RunFacts>(runsMax);
+  readonly #names = new BoundedMap<number, { readonly name: string; readonly readAt: number }>(
+    repositoriesMax,
+  );
+
+  constructor(client: ForgejoClient, now: () => number) {
+    this.#client = client;
+    this.#now = now;
+  }
+
+  /** Null: the token may not see it, or it has just been deleted. */
+  async repository(id: number, signal: AbortSignal): Promise<string | null> {
+    const known = this.#names.get(id);
+    const now = this.#now();
+    if (known !== undefined && now - known.readAt < nameMs) return known.name;
+    const name = await orNull(this.#client.repository(id, signal));
+    if (name !== null) this.#names.set(id, { name, readAt: now });
+    return name;
+  }
+
+  /** What cannot be told counts as a fork's. */
+  async facts(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
+    const known = this.#runs.get(run);
+    if (known !== undefined) return known;
+    const told = await orNull(this.#client.run(repository, run, signal));
+    if (told === null) return { trust: "fork", url: null, createdAt: 0 };
+    // It runs the base's workflow, which may check out the fork's code.
+    const isForks = told.is_fork_pull_request || told.trigger_event === "pull_request_target";
+    const facts: RunFacts = {
+      trust: isForks ? "fork" : "trusted",
+      url: /^https?:\/\//.test(told.html_url) ? told.html_url : null,
+      createdAt: Math.max(0, Date.parse(told.created) || 0),
+    };
+    this.#runs.set(run, facts);
+    return facts;
+  }
+}
+
+/** A token that may not see it cannot tell; a server that is out of reach is asked again. */
+async function orNull<T>(answer: Promise<T | null>): Promise<T | null> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof MayflyError && error.code === "forbidden") return null;
+    throw error;
+  }
+}

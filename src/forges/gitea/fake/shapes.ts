@@ -1,0 +1,97 @@
+import type {
+  FakeGiteaState,
+  FakeJob,
+  FakePull,
+  FakeRun,
+  FakeRunner,
+  FakeStatus,
+} from "./state.ts";
+
+/* A played Gitea's answers: the shapes of `services/convert/convert.go`, 1.27. */
+
+const words: Readonly<Record<FakeStatus, readonly [string, string]>> = {
+  blocked: ["waiting", ""],
+  waiting: ["queued", ""],
+  running: ["in_progress", ""],
+  success: ["completed", "success"],
+  failure: ["completed", "failure"],
+  cancelled: ["completed", "cancelled"],
+  skipped: ["completed", "skipped"],
+};
+
+export function jobShape(state: FakeGiteaState, url: string, job: FakeJob): object {
+  const { run } = job;
+  const [status, conclusion] = words[job.status];
+  const runner = state.runners.get(job.runnerId);
+  const api = `${url}/api/v1/repos/${run.repository}/actions`;
+  return {
+    id: job.id,
+    url: `${api}/jobs/${job.id}`,
+    html_url: `${url}/${run.repository}/actions/runs/${run.id}/jobs/${job.id}`,
+    run_id: run.id,
+    run_url: `${api}/runs/${run.id}`,
+    name: job.name,
+    labels: job.labels,
+    run_attempt: job.attempt,
+    head_sha: "0".repeat(40),
+    ...branchOf(run),
+    status,
+    ...(conclusion === "" ? {} : { conclusion }),
+    ...(job.runnerId === 0 ? {} : { runner_id: job.runnerId }),
+    // Its name is looked up when asked: it goes with the registration.
+    ...(runner === undefined ? {} : { runner_name: runner.name }),
+    steps: [],
+    created_at: timeShape(job.createdAt),
+    started_at: timeShape(job.startedAt),
+    completed_at: timeShape(job.stoppedAt),
+  };
+}
+
+function branchOf({ ref }: FakeRun): object {
+  const [, name] = /^refs\/heads\/(.+)$/.exec(ref) ?? [];
+  return name === undefined ? {} : { head_branch: name };
+}
+
+export function runShape(url: string, run: FakeRun): object {
+  return {
+    id: run.id,
+    url: `${url}/api/v1/repos/${run.repository}/actions/runs/${run.id}`,
+    previous_attempt_url: null,
+    event: run.event,
+    path: `build.yml@${run.ref}`,
+    ...branchOf(run),
+    head_sha: "0".repeat(40),
+    status: "queued",
+    pull_requests: [],
+  };
+}
+
+const [baseId, forkId] = [1, 2];
+
+export function pullShape({ number, from }: FakePull): object {
+  const base = { label: "main", ref: "main", repo_id: baseId, repo: { id: baseId } };
+  const heads = {
+    branch: { label: "topic", ref: "topic", repo_id: baseId, repo: { id: baseId } },
+    fork: { label: "topic", ref: "topic", repo_id: forkId, repo: { id: forkId } },
+    deleted: { label: "topic", ref: `refs/pull/${number}/head`, repo_id: forkId, repo: null },
+    flow: { label: "", ref: `refs/pull/${number}/head`, repo_id: baseId, repo: { id: baseId } },
+  };
+  return { id: number, number, head: heads[from], base };
+}
+
+export function runnerShape(runner: FakeRunner): object {
+  return {
+    id: runner.id,
+    name: runner.name,
+    status: runner.status,
+    busy: runner.busy,
+    disabled: runner.isDisabled,
+    ephemeral: runner.isEphemeral,
+    labels: runner.labels.map((name, id) => ({ id, name, type: "custom" })),
+  };
+}
+
+/** Go's zero is the beginning of 1970 here. */
+function timeShape(at: number): string {
+  return new Date(Math.floor(at / 1000) * 1000).toISOString().replace(".000Z", "Z");
+}

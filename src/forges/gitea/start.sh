@@ -1,0 +1,115 @@
+#!/bin/sh
+# Runs Gitea's runner, `gitea-runner` (until April 2026 `act_runner`), for one job in this machine.
+# Takes its orders from the environment and from the files beside it; nothing secret is ever an
+# argument, and the credential is in no file by the time the program asks for a job.
+set -eu
+umask 077
+: "${MAYFLY_FILES:?}" "${MAYFLY_WORK:?}" "${MAYFLY_JOB_SECONDS:?}" "${MAYFLY_LIFE_SECONDS:?}"
+
+fail() {
+  echo "mayfly: $*" >&2
+  exit 1
+}
+
+# What the image holds comes first: it was made on purpose.
+find_program() {
+  for folder in "${MAYFLY_RUNNER_DIR:-}" /opt/mayfly/runners/gitea; do
+    for name in gitea-runner act_runner; do
+      if [ -n "$folder" ] && [ -x "$folder/$name" ]; then
+        echo "$folder/$name"
+        return
+      fi
+    done
+  done
+  command -v gitea-runner || command -v act_runner || fetch_program
+}
+
+machine() {
+  case $(uname -m) in
+  x86_64 | amd64) processor=x64 ;;
+  aarch64 | arm64) processor=arm64 ;;
+  *) processor=$(uname -m) ;;
+  esac
+  case $(uname -s) in
+  Linux) echo "linux-$processor" ;;
+  Darwin) echo "darwin-$processor" ;;
+  *) echo "$(uname -s)-$processor" ;;
+  esac
+}
+
+digest() {
+  if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
+}
+
+fetch_program() {
+  wanted=$(machine)
+  line=$(printf %s "${MAYFLY_RUNNER_PROGRAMS:-}" | grep "^$wanted ") ||
+    fail "no gitea-runner in the image, and no address to get one for $wanted from: set programs"
+  sha256=$(echo "$line" | cut -d ' ' -f 2)
+  url=$(echo "$line" | cut -d ' ' -f 3)
+  if command -v curl >/dev/null; then
+    curl -fsSL --retry 3 --max-time 300 -o "$MAYFLY_FILES/gitea-runner" -- "$url" >&2
+  elif command -v wget >/dev/null; then
+    wget -q -T 300 -O "$MAYFLY_FILES/gitea-runner" -- "$url" >&2
+  else
+    fail "neither curl nor wget is here to get the program by"
+  fi || fail "the program could not be got from $url"
+  [ "$(digest "$MAYFLY_FILES/gitea-runner")" = "$sha256" ] ||
+    fail "what came from $url is not what the configuration's sha256 says"
+  chmod 700 "$MAYFLY_FILES/gitea-runner"
+  echo "$MAYFLY_FILES/gitea-runner"
+}
+
+program=$(find_program)
+place=$MAYFLY_FILES/registered
+mkdir "$place"
+mkfifo "$place/.runner"
+
+hook=""
+if [ -e "$MAYFLY_FILES/refuse-forks.pl" ]; then
+  hook=$MAYFLY_FILES/refuse-forks.pl
+  # Programs before 3.0 know no hooks: they run whatever job of their labels the server gives them.
+  case $("$program" --version 2>&1) in
+  *" v"[012].* | *" "[012].*)
+    echo "mayfly: $program is older than 3.0 and cannot refuse jobs of forks" >&2
+    ;;
+  esac
+fi
+
+# No cache server: its port would be open to whoever reaches the machine. No Docker is asked for.
+cat >"$place/config.yaml" <<END
+log:
+  level: info
+runner:
+  file: "$place/.runner"
+  capacity: 1
+  timeout: ${MAYFLY_JOB_SECONDS}s
+  shutdown_timeout: 20s
+  fetch_interval: 1s
+  fetch_interval_max: 2s
+  hooks:
+    job_started: "$hook"
+cache:
+  enabled: false
+container:
+  docker_host: "-"
+host:
+  workdir_parent: "$MAYFLY_WORK"
+END
+
+# The program reads its registration once, at its start, out of a pipe: there is no file of it. If
+# it ever wanted to write one, the folder would be gone, and it would end.
+registration=$(cat "$MAYFLY_FILES/registration")
+rm -f "$MAYFLY_FILES/registration"
+(
+  printf %s "$registration" >"$place/.runner"
+  rm -rf "$place"
+) &
+unset registration MAYFLY_RUNNER_PROGRAMS
+
+cd "$MAYFLY_WORK"
+# It has no limit of its own to how long it waits for a job.
+if command -v timeout >/dev/null; then
+  exec timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$program" daemon -c "$place/config.yaml"
+fi
+exec "$program" daemon -c "$place/config.yaml"

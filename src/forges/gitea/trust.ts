@@ -1,0 +1,70 @@
+import { MayflyError } from "../../domain/errors.ts";
+import type { TrustClass } from "../../domain/trust.ts";
+import { repositoryPath } from "../actions-scope.ts";
+import { BoundedMap } from "../bounded-map.ts";
+import type { Rest } from "../rest.ts";
+import { pullAnswer, runAnswer } from "./answers.ts";
+
+const runsMax = 10_000;
+
+/**
+ * Whose code a run executes. A job does not say it, its run does: by its event and its ref. What
+ * cannot be told counts as a fork's.
+ */
+export class RunTrust {
+  readonly #rest: Rest;
+  /** A run's source never changes; repositories may be renamed, so they are part of the key. */
+  readonly #known = new BoundedMap<string, TrustClass>(runsMax);
+
+  constructor(rest: Rest) {
+    this.#rest = rest;
+  }
+
+  async of(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
+    const key = `${repository}#${run}`;
+    const known = this.#known.get(key);
+    if (known !== undefined) return known;
+    const trust = await this.#ask(repository, run, signal);
+    this.#known.set(key, trust);
+    return trust;
+  }
+
+  async #ask(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
+    const path = repositoryPath(repository);
+    if (path === null) return "fork";
+    const told = await orNull(
+      this.#rest.find(`${path}/actions/runs/${run}?exclude_pull_requests=true`, runAnswer, signal),
+    );
+    // It runs the base's workflow, which may check out the fork's code and names no pull request.
+    if (told === null || told.event === "pull_request_target") return "fork";
+    const ref = told.path.slice(told.path.lastIndexOf("@") + 1);
+    if (/^refs\/(heads|tags)\//.test(ref)) return "trusted";
+    const [, pull] = /^refs\/pull\/(\d+)\/(?:head|merge)$/.exec(ref) ?? [];
+    if (pull === undefined) return "fork";
+    return this.#ofPull(path, pull, signal);
+  }
+
+  /**
+   * Trusted only when its branch is one of the same repository. The run names the pull request too,
+   * but there a deleted fork shows as the base itself.
+   */
+  async #ofPull(path: string, pull: string, signal: AbortSignal): Promise<TrustClass> {
+    const told = await orNull(this.#rest.find(`${path}/pulls/${pull}`, pullAnswer, signal));
+    const { head, base } = told ?? {};
+    if (!head?.repo || !base?.repo) return "fork";
+    // Whoever may read can push to refs/for: such a pull request has no branch's name.
+    if (head.label === "") return "fork";
+    const isSame = head.repo.id === base.repo.id && head.repo_id === base.repo_id;
+    return isSame ? "trusted" : "fork";
+  }
+}
+
+/** A token that may not see it cannot tell; a server that is out of reach is asked again. */
+async function orNull<T>(answer: Promise<T | null>): Promise<T | null> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof MayflyError && error.code === "forbidden") return null;
+    throw error;
+  }
+}
