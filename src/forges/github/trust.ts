@@ -1,6 +1,6 @@
 import type { TrustClass } from "../../domain/trust.ts";
+import { BoundedMap } from "../bounded-map.ts";
 import type { Client } from "./client.ts";
-import { Kept } from "./kept.ts";
 import { workflowRun, type WorkflowRun } from "./shapes.ts";
 
 /** Runs remembered: the jobs of one run come together. */
@@ -20,7 +20,7 @@ function trustOf(run: Pick<WorkflowRun, "repository" | "head_repository">): Trus
 /** What is known of runs, from polls and `workflow_run` events, or else by asking once a run. */
 export class RunTrust {
   readonly #client: Client;
-  readonly #known = new Kept<TrustClass>(runsMax);
+  readonly #known = new BoundedMap<string, TrustClass>(runsMax);
   readonly #asking = new Map<string, Promise<TrustClass>>();
 
   constructor(client: Client) {

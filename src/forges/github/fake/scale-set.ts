@@ -48,7 +48,7 @@ export class FakeScaleSets {
   }
 
   /** Puts a message into the queue. */
-  say(jobs: readonly object[], statistics: Partial<FakeScaleSets["statistics"]> = {}): number {
+  say(jobs: readonly unknown[], statistics: Partial<FakeScaleSets["statistics"]> = {}): number {
     Object.assign(this.statistics, statistics);
     const id = this.#next++;
     const body = JSON.stringify(jobs);

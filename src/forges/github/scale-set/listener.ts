@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { JobSighting, JobState } from "../../../domain/job.ts";
 import type { TrustClass } from "../../../domain/trust.ts";
+import { BoundedMap } from "../../bounded-map.ts";
 import type { ForgeLog } from "../../context.ts";
-import { Kept } from "../kept.ts";
 import type { RunTrust } from "../trust.ts";
 import { isRefusal, isUnauthorized, type ScaleSetClient } from "./scale-set.ts";
 import { outcomeOf, readJobs, type JobMessage, type Message, type Session } from "./shapes.ts";
@@ -42,7 +42,7 @@ export class ScaleSetListener {
   /** Jobs that were assigned or started and not completed yet. */
   readonly #open = new Map<string, JobSighting>();
   /** Which assignment of a job this is: one that nobody picked up comes again under its id. */
-  readonly #attempts = new Kept<number>(jobsMax);
+  readonly #attempts = new BoundedMap<string, number>(jobsMax);
 
   constructor(parts: ListenerParts) {
     this.#parts = parts;

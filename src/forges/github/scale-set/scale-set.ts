@@ -48,7 +48,7 @@ export class ScaleSetClient {
     const group = await this.#groupId(signal);
     const query = new URLSearchParams({ runnerGroupId: String(group), name });
     const what = `looking for the scale set ${quote(name)}`;
-    const found = await this.#service.call("GET", `${base}?${query}`, {
+    const found = await this.#service.call("GET", `${base}?${query.toString()}`, {
       what,
       schema: scaleSets,
       signal,
@@ -160,11 +160,15 @@ export class ScaleSetClient {
     const { group } = this.#settings;
     if (group === null) return defaultGroup;
     const query = new URLSearchParams({ groupName: group });
-    const found = await this.#service.call("GET", `_apis/runtime/runnergroups/?${query}`, {
-      what: `looking for the runner group ${quote(group)}`,
-      schema: runnerGroups,
-      signal,
-    });
+    const found = await this.#service.call(
+      "GET",
+      `_apis/runtime/runnergroups/?${query.toString()}`,
+      {
+        what: `looking for the runner group ${quote(group)}`,
+        schema: runnerGroups,
+        signal,
+      },
+    );
     const [first] = found.value;
     if (first !== undefined) return first.id;
     throw new MayflyError("not_found", `there is no runner group ${quote(group)}`, {

@@ -22,7 +22,6 @@ const statistics = z.object({
   totalAssignedJobs: z.int().default(0),
   totalRunningJobs: z.int().default(0),
 });
-export type Statistics = z.output<typeof statistics>;
 
 export const session = z.object({
   sessionId: z.string().min(1),
