@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   help: async () => (await import("./help.ts")).help,
   simulate: async () => (await import("./simulate.ts")).simulate,
   run: async () => (await import("./run.ts")).run,
+  "github-poll": async () => (await import("./github-poll.ts")).githubPoll,
 };
 
 const words = process.argv.slice(2);
