@@ -74,8 +74,8 @@ class Room {
         .where("repository", "<", `${share.name}0`);
     }
     const { open } = await query.executeTakeFirstOrThrow();
-    this.#open.set(keyOf(share), Number(open));
-    return Number(open);
+    this.#open.set(keyOf(share), open);
+    return open;
   }
 }
 
@@ -141,7 +141,7 @@ export async function holdBack(tx: Tx, pool: string, caps: Caps): Promise<number
   const open = new Map<string, number>();
   for (const { repository, waiting, started } of rows) {
     for (const share of sharesOf(repository, caps)) {
-      const count = (open.get(keyOf(share)) ?? 0) + Number(waiting) + Number(started);
+      const count = (open.get(keyOf(share)) ?? 0) + waiting + started;
       open.set(keyOf(share), count);
     }
   }
@@ -149,7 +149,7 @@ export async function holdBack(tx: Tx, pool: string, caps: Caps): Promise<number
     const over = Math.max(
       ...sharesOf(repository, caps).map((share) => (open.get(keyOf(share)) ?? 0) - share.most),
     );
-    const count = Math.min(over, Number(waiting));
+    const count = Math.min(over, waiting);
     if (count <= 0) continue;
     for (const share of sharesOf(repository, caps)) {
       open.set(keyOf(share), (open.get(keyOf(share)) ?? 0) - count);
