@@ -62,7 +62,10 @@ export async function bootstrap(
     },
   });
   if (made.code === 0) return;
-  const errors = made.stderr.split("\n").filter((line) => /^(E|Err|W): /.test(line));
+  // Its very last word is only that it failed.
+  const errors = made.stderr
+    .split("\n")
+    .filter((line) => /^(E|Err|W): (?!mmdebstrap failed to run$)/.test(line));
   const why = lastWords(errors.join("\n") || made.stderr);
   throw new ProviderError("invalid", `mmdebstrap could not make the image: ${why}`);
 }
@@ -105,6 +108,17 @@ async function hostAptOptions(signal: AbortSignal): Promise<string> {
     .filter((line) => kept.test(line))
     .map((line) => `${line}\n`)
     .join("");
+}
+
+/**
+ * Throws `invalid`, saying what to install, unless programs of a foreign architecture (as Debian names
+ * it) run here, which making its system needs.
+ */
+export async function refuseForeign(architecture: string, signal: AbortSignal): Promise<void> {
+  const mend = `let this host run programs of ${architecture}: apt-get install arch-test qemu-user-static binfmt-support`;
+  const environment = toolEnvironment();
+  const { code } = await runTool("arch-test", [architecture], { signal, environment, mend });
+  if (code !== 0) throw new ProviderError("invalid", `no system can be made here; ${mend}`);
 }
 
 /** Waits for a lock that lasts until it is given back, or until this process ends. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { ProviderError } from "../../../domain/errors.ts";
 import type { Architecture } from "../../../domain/size.ts";
 import { lastWords, runTool, toolEnvironment } from "../../child.ts";
-import { bootstrap, hostSuite, lock, type Suite } from "../../debian.ts";
+import { bootstrap, hostSuite, lock, refuseForeign, type Suite } from "../../debian.ts";
 import { hostArchitecture } from "../../local.ts";
 import { makeInitramfs } from "./initramfs.ts";
 import { fetchKernel } from "./kernel-package.ts";
@@ -89,6 +89,7 @@ async function build(
   signal: AbortSignal,
 ): Promise<StoredImage> {
   const { scratch, suite, architecture, variant } = builder;
+  if (architecture !== hostArchitecture()) await refuseForeign(debianNames[architecture], signal);
   progress("fetching the kernel");
   const kernel = await fetchKernel(builder, progress, signal);
   const system = join(scratch, "system.tar");

@@ -8,7 +8,7 @@ import { hostArchitecture } from "../../local.ts";
 import { unpackKernel } from "./kernel.ts";
 import { forJobs, readDependencies } from "./modules.ts";
 import { readPackages, type Package } from "./packages.ts";
-import { debianNames, epochSeconds, kernelPackage } from "./recipe.ts";
+import { debianNames, epochSeconds, kernelPackage, runnersFolder } from "./recipe.ts";
 
 export interface Kernel {
   readonly image: Buffer;
@@ -67,7 +67,7 @@ export async function fetchKernel(
     "--sort=name",
     `--mtime=@${epochSeconds}`,
   ];
-  await run("tar", ["-cf", additions, "-C", over, ...owner, "usr", "etc"]);
+  await run("tar", ["-cf", additions, "-C", over, ...owner, "etc", "opt", "usr"]);
   return { image, release, packages, modules, additions };
 }
 
@@ -97,7 +97,8 @@ async function download(
     "--variant=custom",
     ...(architecture === hostArchitecture()
       ? []
-      : [`--architectures=${debianNames[architecture]}`]),
+      : // Nothing is run in there, so no emulator is looked for.
+        [`--architectures=${debianNames[architecture]}`, "--skip=check/qemu"]),
     `--customize-hook=${script}${which}; ${fetch}`,
     `--customize-hook=copy-out /kernel ${scratch}`,
   ];
@@ -127,6 +128,7 @@ runtime = "runc"
 `;
 
 async function addSettings(over: string): Promise<void> {
+  await mkdir(join(over, runnersFolder), { recursive: true });
   await mkdir(join(over, "etc/containers"), { recursive: true });
   await writeFile(join(over, "etc/containers/containers.conf"), containers);
 }

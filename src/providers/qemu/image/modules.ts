@@ -13,6 +13,7 @@ export const bootModules = [
   "aesni_intel",
   "aes_ce_blk",
   "fuse",
+  "binfmt_misc",
 ];
 
 /** What a job may need besides, left in the image for the kernel to load when asked. */

@@ -98,7 +98,7 @@ sub with_gocryptfs {
     Kernel::spew('/base/run/password', unpack 'H*', Kernel::random_bytes(32));
     my @common = qw(-q -passfile /run/password);
     in_base('/usr/bin/gocryptfs', '-init', '-scryptn', '10', @common, '/run/cipher');
-    in_base('/usr/bin/gocryptfs', '-allow_other', @common, '/run/cipher', '/run/store');
+    in_base('/usr/bin/gocryptfs', '-allow_other', '-nosyslog', @common, '/run/cipher', '/run/store');
     unlink '/base/run/password';
     Kernel::mount('/base/run/store', '/store', '', 'bind');
     return;

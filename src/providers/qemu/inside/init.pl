@@ -5,6 +5,7 @@
 # README.md, one folder up, describes what goes over the channel.
 use strict;
 BEGIN { unshift @INC, '/mayfly' }
+use Binfmt;
 use Channel;
 use Json;
 use Kernel;
@@ -21,6 +22,7 @@ sub main {
     Kernel::load_module("/modules/$_") for split /\n/, Kernel::slurp('/modules/order');
     Kernel::mount(disk('base', '/dev/vda'), '/base', 'squashfs', 'ro');
     Kernel::mount('dev', '/base/dev', 'devtmpfs', 'nosuid', 'mode=755');
+    Binfmt::register('/base');
     $channel = Channel->new(open_port($words{port} // 'mayfly'));
     my $work = wait_for_program();
     $SIG{PIPE} = 'IGNORE';
@@ -117,6 +119,7 @@ sub enter_root {
     Kernel::mount('shm', '/root/dev/shm', 'tmpfs', 'nosuid,nodev', 'mode=1777');
     Kernel::mount('run', '/root/run', 'tmpfs', 'nosuid,nodev', 'mode=755,size=25%');
     Kernel::mount('cgroup', '/root/sys/fs/cgroup', 'cgroup2', 'nosuid,nodev,noexec', 'nsdelegate');
+    Binfmt::mount_at('/root');
     my $name = $work->{hostname} // 'mayfly';
     Kernel::spew('/root/etc/hostname', "$name\n");
     Kernel::spew('/root/etc/hosts', "127.0.0.1 localhost $name\n::1 localhost\n");
