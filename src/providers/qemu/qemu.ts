@@ -171,7 +171,8 @@ class QemuProvider implements Provider {
         await this.#forget(folder, signal);
         if (!order.restored) throw failureOf(fault);
         // What a template was made by may have changed: once more, without it.
-        await this.#places.templates.drop(order.guest);
+        const { spec, guest } = order;
+        await this.#places.templates.drop(guest, scratchBytesOf(spec, this.#options));
         return this.#make({ ...order, restored: false }, signal);
       }
     }
@@ -206,7 +207,7 @@ class QemuProvider implements Provider {
   async #template(guest: Guest, scratchBytes: number | null): Promise<Template | null> {
     if (!this.#options.snapshot) return null;
     const { templates } = this.#places;
-    const template = await templates.find(guest);
+    const template = await templates.find(guest, scratchBytes);
     if (template === null) {
       templates.make(guest, scratchBytes).catch((error: Error) => {
         const fields = { provider: this.name, error: error.message };
@@ -251,13 +252,13 @@ class QemuProvider implements Provider {
   }
 
   /** Tells the operator, once, of an end that was not its program's. */
-  async #tell({ name, state }: Machine): Promise<void> {
-    if (state !== "ended" || this.#told.has(name)) return;
+  async #tell({ name, state, end }: Machine): Promise<void> {
+    if (state !== "ended" || end === undefined || this.#told.has(name)) return;
     this.#told.add(name);
-    const end = await endOf(join(this.#places.machines, name));
-    if (end?.how === "exit" || end?.how === "stopped") return;
-    const { how, words } = end ?? { how: "lost", words: "its keeper was killed" };
-    this.#context.log.warn({ provider: this.name, machine: name, end: how }, words);
+    const noted = await endOf(join(this.#places.machines, name));
+    if (noted?.how === "stopped") return;
+    const fields = { provider: this.name, machine: name, end: noted?.how ?? "lost" };
+    this.#context.log.warn(fields, end);
   }
 }
 
