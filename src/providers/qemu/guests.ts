@@ -13,7 +13,7 @@ import { readImage, type Part, type StoredImage } from "./image/manifest.ts";
 import { scratchName } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
 
-const defaultImage = "minimal";
+export const defaultImage = "minimal";
 
 /**
  * The image for a machine of `architecture`: `wanted`, else the configured one, by its name, its

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
+import type { Architecture } from "../../domain/size.ts";
 import { firstLine } from "../child.ts";
 import { Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
@@ -14,8 +15,9 @@ import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { checkQemu, lendsOf } from "./check.ts";
-import { guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
+import { defaultImage, guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
 import { verifyOnce } from "./image/images.ts";
+import { variants } from "./image/recipe.ts";
 import { findLoad, refuseOverload } from "./load.ts";
 import {
   describe,
@@ -27,8 +29,9 @@ import {
   removeMachineFolder,
 } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
-import { toolEnvironment } from "./run.ts";
+import { qemuMend, toolEnvironment } from "./run.ts";
 import { Templates, type Template } from "./template.ts";
+import { tryImage } from "./try-image.ts";
 
 export { checkQemu as check };
 
@@ -70,7 +73,7 @@ class QemuProvider implements Provider {
   readonly #options: QemuOptions;
   readonly #context: ProviderContext;
   readonly #places: Places;
-  readonly #lends: Capabilities;
+  #lends: Capabilities;
   readonly #turns = new Turns();
   /** Machines whose end was told. */
   readonly #told = new Set<string>();
@@ -145,7 +148,24 @@ class QemuProvider implements Provider {
     return checkQemu(this.#options, this.#context, signal);
   }
 
-  async prepare(): Promise<void> {}
+  /** Builds the image where there is none and the configuration names one that can be built. */
+  async prepare(progress: (line: string) => void, signal: AbortSignal): Promise<void> {
+    const options = this.#options;
+    const [architecture] = this.#lends.architectures;
+    if (architecture === undefined || (await hasImage(architecture, options, this.#context)))
+      return;
+    const variant = variants.find((each) => each === (options.image ?? defaultImage));
+    // Throws, with what to do.
+    if (variant === undefined)
+      return void (await imageFor(null, architecture, options, this.#context));
+    const { buildImage } = await import("./image/build.ts");
+    const folder = join(this.#context.stateFolder, "images");
+    const wanted = { folder, variant, architecture, suite: null, check: tryImage };
+    await buildImage(wanted, progress, signal);
+    const { capabilities, warning } = await lendsOf(options, this.#context);
+    this.#lends = capabilities;
+    if (warning !== null) this.#context.log.warn({ provider: this.name }, warning);
+  }
 
   async close(): Promise<void> {
     await this.#places.templates.close();
@@ -166,7 +186,13 @@ class QemuProvider implements Provider {
       await this.#write(folder, order);
     }
     if ((await keeperOf(folder)) === null) {
-      const fault = await this.#start(folder, signal);
+      const fault = await this.#start(folder, signal).catch(
+        async (error: NodeJS.ErrnoException) => {
+          // Nothing was started, so there is no machine.
+          if (error.syscall?.startsWith("spawn") === true) await removeMachineFolder(folder);
+          throw error;
+        },
+      );
       if (fault !== null) {
         await this.#forget(folder, signal);
         if (!order.restored) throw failureOf(fault);
@@ -272,11 +298,23 @@ interface Order {
   restored?: boolean;
 }
 
+async function hasImage(
+  architecture: Architecture,
+  options: QemuOptions,
+  context: ProviderContext,
+): Promise<boolean> {
+  return imageFor(null, architecture, options, context).then(
+    () => true,
+    () => false,
+  );
+}
+
 function failureOf(words: string): ProviderError {
   if (/cannot allocate memory|cannot set up guest memory/i.test(words)) {
     return new ProviderError("no_capacity", `QEMU does not run: ${words}`);
   }
-  return new ProviderError("invalid", `QEMU does not run: ${words}`);
+  const mend = /failed to execute|No such file/.test(words) ? `; ${qemuMend}` : "";
+  return new ProviderError("invalid", `QEMU does not run: ${words}${mend}`);
 }
 
 async function endKeeper(folder: string, signal: AbortSignal): Promise<boolean> {

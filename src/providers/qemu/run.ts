@@ -43,7 +43,7 @@ export class Qemu {
     } catch {
       await qemu.end();
       const words = lastWords(qemu.#errors);
-      const missing = /setpriv: failed to execute|ENOENT/.test(words) ? `; ${qemuMend}` : "";
+      const missing = /failed to execute|ENOENT/.test(words) ? `; ${qemuMend}` : "";
       throw new ProviderError("invalid", `QEMU does not run: ${words}${missing}`);
     }
   }

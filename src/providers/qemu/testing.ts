@@ -19,6 +19,8 @@ import { open } from "./qemu.ts";
  */
 
 const cache = join(homedir(), ".cache", "mayfly-test", "images");
+/** An emulated machine on a busy host boots, and does anything at all, slowly. */
+const patienceMs = 110_000;
 const keptMs = 7 * 24 * 3600 * 1000;
 
 /**
@@ -131,7 +133,7 @@ export class Stable {
       await provider.create(spec, world.program(spec.name, "stay"), never);
       const isThere = async (): Promise<boolean> =>
         (await readdir(this.#templates)).some((name) => name[0] !== ".");
-      await until("a template", isThere);
+      await until("a template", isThere, patienceMs);
     } finally {
       await world.close();
     }
@@ -150,7 +152,7 @@ export interface Said {
 export class Scripts {
   readonly world: World;
   readonly provider: Provider;
-  #machines = 0;
+  static #machines = 0;
 
   constructor(world: World, provider: Provider) {
     this.world = world;
@@ -167,7 +169,7 @@ export class Scripts {
     more: Partial<MachineSpec> = {},
     args: readonly string[] = [],
   ): Promise<MachineSpec> {
-    const name = `${this.world.installation}-s${++this.#machines}`;
+    const name = `${this.world.installation}-s${++Scripts.#machines}`;
     const spec = { ...this.world.spec("0", this.provider), name, ...more };
     const command: readonly [string, ...string[]] = ["/bin/sh", "-c", script, "sh", ...args];
     const program = { files: [], command, environment: {}, deadlineSeconds: 100 };
@@ -182,11 +184,13 @@ export class Scripts {
 
   /** Waits until a machine has printed `words`. */
   async heard(spec: MachineSpec, words: string): Promise<void> {
-    await until(`${spec.name} to say ${words}`, async () => (await this.log(spec)).includes(words));
+    const isSaid = async (): Promise<boolean> => (await this.log(spec)).includes(words);
+    await until(`${spec.name} to say ${words}`, isSaid, patienceMs);
   }
 
   async ended(spec: MachineSpec): Promise<Said> {
-    await until(`${spec.name} to end`, async () => (await this.#seen(spec)).state === "ended");
+    const isOver = async (): Promise<boolean> => (await this.#seen(spec)).state === "ended";
+    await until(`${spec.name} to end`, isOver, patienceMs);
     const { exitCode, end = null } = await this.#seen(spec);
     const log = await this.log(spec);
     await destroyed(this.provider, spec.name);
