@@ -97,6 +97,31 @@ export async function hostSuite(): Promise<Suite> {
   return { system, suite, sources };
 }
 
+const releases = {
+  debian: "buster bullseye bookworm trixie forky duke sid oldstable stable testing unstable",
+  ubuntu: "bionic focal jammy noble oracular plucky questing resolute devel",
+};
+
+/**
+ * The release to make a system of: `wanted`, else the host's own. Only the host's own distribution's
+ * can be had, since its archive is the one whose keys the host has: throws `invalid` otherwise.
+ */
+export function chooseSuite(host: Suite, wanted: string | null): Suite {
+  if (wanted === null || wanted === host.suite) return host;
+  if (!/^[a-z][a-z0-9-]{0,30}$/.test(wanted)) {
+    throw new ProviderError("invalid", "a release is named like bookworm or noble");
+  }
+  const other = host.system === "debian" ? "ubuntu" : "debian";
+  if (releases[other].split(" ").includes(wanted)) {
+    const names = { debian: "Debian", ubuntu: "Ubuntu" };
+    throw new ProviderError(
+      "invalid",
+      `${wanted} is ${names[other]}'s, and this host's archive is ${names[host.system]}'s: build the image on a host with ${names[other]}`,
+    );
+  }
+  return { system: host.system, suite: wanted, sources: [] };
+}
+
 /** How the host reaches its archive: proxies, retries, whether dates are checked. */
 async function hostAptOptions(signal: AbortSignal): Promise<string> {
   const mend = imageMend;

@@ -26,7 +26,7 @@ interface Place {
   readonly architecture: Architecture;
 }
 
-const mend = "install what makes images: apt-get install mmdebstrap kmod";
+const mend = "install what makes images: apt-get install mmdebstrap kmod xz-utils zstd";
 
 /** Fetches the suite's newest kernel for virtual machines, and unpacks it; nothing is installed. */
 export async function fetchKernel(
@@ -35,7 +35,7 @@ export async function fetchKernel(
   signal: AbortSignal,
 ): Promise<Kernel> {
   const { scratch } = place;
-  const run = async (tool: string, args: readonly string[]): Promise<string> => {
+  const run: Run = async (tool, args) => {
     const environment = toolEnvironment();
     const { code, stdout, stderr } = await runTool(tool, args, { signal, environment, mend });
     if (code === 0) return stdout;
@@ -50,6 +50,7 @@ export async function fetchKernel(
   }
   const lib = join(tree, "lib/modules");
   const [release = ""] = await readdir(lib);
+  await unpackModules(tree, run);
   await run("depmod", ["-b", tree, release]);
   const modules = join(lib, release);
   const image = unpackKernel(await readFile(join(tree, "boot", `vmlinuz-${release}`)));
@@ -69,6 +70,18 @@ export async function fetchKernel(
   ];
   await run("tar", ["-cf", additions, "-C", over, ...owner, "etc", "opt", "usr"]);
   return { image, release, packages, modules, additions };
+}
+
+type Run = (tool: string, args: readonly string[]) => Promise<string>;
+
+/** Newer kernels come with packed modules, which the first process would have to unpack. */
+async function unpackModules(tree: string, run: Run): Promise<void> {
+  for (const [end, ...tool] of [
+    ["xz", "xz", "--decompress"],
+    ["zst", "zstd", "--quiet", "--decompress", "--rm"],
+  ]) {
+    await run("find", [tree, "-name", `*.ko.${end}`, "-exec", ...tool, "--", "{}", "+"]);
+  }
 }
 
 /** The kernel's archives, by apt in a system with nothing in it, so that any suite will do. */
