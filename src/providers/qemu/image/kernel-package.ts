@@ -138,6 +138,8 @@ default_ulimits = ["nofile=65536:65536"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
+[network]
+network_backend = "netavark"
 `;
 
 async function addSettings(over: string): Promise<void> {
