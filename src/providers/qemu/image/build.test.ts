@@ -1,6 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdir, mkdtemp, readFile, readdir, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  readFile,
+  readdir,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -59,14 +68,18 @@ describe("making an image", { skip }, () => {
     await write("deb/lib/modules/6.1.0-9-cloud/modules.builtin.modinfo", "");
     const control = "Package: linux-image-6.1.0-9-cloud\nVersion: 6.1.9\nArchitecture: all\n";
     await write("deb/DEBIAN/control", `${control}Maintainer: nobody\nDescription: none\n`);
-    const packed = spawnSync("dpkg-deb", ["-b", join(place, "deb"), join(place, "kernel.deb")]);
-    assert.equal(packed.status, 0, packed.stderr.toString());
+    packKernel();
     process.env["PATH"] = `${join(place, "bin")}:${path}`;
   });
   after(async () => {
     process.env["PATH"] = path;
     await rm(place, { recursive: true, force: true });
   });
+
+  function packKernel(): void {
+    const packed = spawnSync("dpkg-deb", ["-b", join(place, "deb"), join(place, "kernel.deb")]);
+    assert.equal(packed.status, 0, packed.stderr.toString());
+  }
 
   const make = (folder: string, more: Partial<ImageOptions> = {}, until = signal) => {
     const options: ImageOptions = {
@@ -125,6 +138,19 @@ describe("making an image", { skip }, () => {
     const image = await make("five");
     assert.deepEqual(await left("five"), [image.digest]);
     assert.deepEqual(await readImage(image.folder), image);
+  });
+
+  test("a kernel's modules are found in usr/lib too; one without any is refused", async () => {
+    await mkdir(join(place, "deb/usr"));
+    await rename(join(place, "deb/lib"), join(place, "deb/usr/lib"));
+    packKernel();
+    assert.equal((await make("nine")).kernelRelease, "6.1.0-9-cloud");
+    await rename(join(place, "deb/usr/lib/modules"), join(place, "modules"));
+    packKernel();
+    const refused = { kind: "invalid", message: "the kernel has no modules" };
+    await assert.rejects(make("nine"), refused);
+    await rename(join(place, "modules"), join(place, "deb/usr/lib/modules"));
+    packKernel();
   });
 
   test("mmdebstrap's own words say why it failed", async (t) => {

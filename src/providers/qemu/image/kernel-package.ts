@@ -48,8 +48,11 @@ export async function fetchKernel(
     await run("dpkg", ["-x", archive, tree]);
     packages.push(...readPackages(await run("dpkg", ["-f", archive])));
   }
+  // Newer packages have them in usr/lib, and depmod looks in lib only; a link that is there stays.
+  await symlink("usr/lib", join(tree, "lib")).catch(() => {});
   const lib = join(tree, "lib/modules");
-  const [release = ""] = await readdir(lib);
+  const [release] = await readdir(lib).catch(() => []);
+  if (release === undefined) throw new ProviderError("invalid", "the kernel has no modules");
   await unpackModules(tree, run);
   await run("depmod", ["-b", tree, release]);
   const modules = join(lib, release);
