@@ -17,7 +17,7 @@ export const frameTypes = {
   end: 11,
 } as const;
 
-const payloadBytesMax = 65_536;
+export const payloadBytesMax = 65_536;
 const headBytes = 9;
 
 export interface Frame {

@@ -22,7 +22,7 @@ use constant {
 };
 my $frame_max = 65_536;
 my $words_max = 4_096;         # of READY and EXIT
-my $credit = 262_144;          # of each stream, each way, at its start
+my $credit = 262_144;         # of each stream, each way, at its start
 my $streams_max = 128;
 my $small = 1_024;             # a frame below this costs a token
 my $tokens_each_second = 2_000;

@@ -1,7 +1,6 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
@@ -9,12 +8,13 @@ import type { Architecture } from "../../domain/size.ts";
 import { firstLine } from "../child.ts";
 import { Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
-import { isAlive, processesWith, signalProcess } from "../processes.ts";
 import { refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { checkQemu, lendsOf } from "./check.ts";
+import { endKeeper, endMarked } from "./ending.ts";
+import { attempt, failureOf, ignoreMissing } from "./faults.ts";
 import { defaultImage, guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
 import { verifyOnce } from "./image/images.ts";
 import { variants } from "./image/recipe.ts";
@@ -24,24 +24,20 @@ import {
   endOf,
   keeperOf,
   makeMachineFolder,
-  markerOf,
   memoryOf,
   removeMachineFolder,
 } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
-import { qemuMend, toolEnvironment } from "./run.ts";
+import { toolEnvironment } from "./run.ts";
 import { Templates, type Template } from "./template.ts";
 import { tryImage } from "./try-image.ts";
 
 export { checkQemu as check };
 
-const perlMend = "install it: apt-get install perl";
 /** A keeper starts QEMU in some 100 ms; a host this slow has other troubles. */
 const startMs = 30_000;
 /** The inside beats each 5 s; a guest this long without a sign is lost. */
 const silenceSeconds = 60;
-/** How long `destroy` waits for a keeper before it says `ending`. */
-const patienceMs = 8_000;
 
 /**
  * Opens the provider. The first time after a boot it finds out by a trial boot whether KVM works,
@@ -74,6 +70,7 @@ class QemuProvider implements Provider {
   readonly #context: ProviderContext;
   readonly #places: Places;
   #lends: Capabilities;
+  #cannotCopy = false;
   readonly #turns = new Turns();
   /** Machines whose end was told. */
   readonly #told = new Set<string>();
@@ -102,7 +99,9 @@ class QemuProvider implements Provider {
       await verifyOnce(image);
       const { folder } = this.#context;
       const guest = await guestOf(spec, image, this.#options, folder, signal);
-      const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds) };
+      const isThere = await exists(join(this.#places.machines, spec.name));
+      const template = isThere ? null : await this.#template(spec, guest, signal);
+      const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds), template };
       return this.#turns.take(spec.name, () => this.#make(order, signal));
     });
   }
@@ -181,7 +180,7 @@ class QemuProvider implements Provider {
     const { machines } = this.#places;
     const { name } = order.spec;
     const folder = join(machines, name);
-    if ((await stat(folder).catch(() => null)) === null) {
+    if (!(await exists(folder))) {
       await this.#refuseOverload(order.spec);
       await this.#write(folder, order);
     }
@@ -195,11 +194,11 @@ class QemuProvider implements Provider {
       );
       if (fault !== null) {
         await this.#forget(folder, signal);
-        if (!order.restored) throw failureOf(fault);
+        if (order.template === null) throw failureOf(fault);
         // What a template was made by may have changed: once more, without it.
         const { spec, guest } = order;
         await this.#places.templates.drop(guest, scratchBytesOf(spec, this.#options));
-        return this.#make({ ...order, restored: false }, signal);
+        return this.#make({ ...order, template: null }, signal);
       }
     }
     const machine = await describe(machines, name, this.#context.now());
@@ -208,11 +207,9 @@ class QemuProvider implements Provider {
   }
 
   async #write(folder: string, order: Order): Promise<void> {
-    const { spec, guest, given, seconds } = order;
+    const { spec, guest, given, seconds, template } = order;
     const options = this.#options;
     const scratchBytes = scratchBytesOf(spec, options);
-    const template = order.restored === false ? null : await this.#template(guest, scratchBytes);
-    order.restored = template !== null;
     const memory = template === null ? null : { path: template.memory, shared: false };
     const command = qemuCommand({ ...guest, memory, incoming: template !== null });
     const settings = {
@@ -229,18 +226,27 @@ class QemuProvider implements Provider {
     await makeMachineFolder(folder, orders);
   }
 
-  /** What to restore from; without one, this machine boots, and one is made for the next. */
-  async #template(guest: Guest, scratchBytes: number | null): Promise<Template | null> {
-    if (!this.#options.snapshot) return null;
+  /**
+   * What to restore from. The first machine of its kind waits until one like it has booted; were it
+   * to boot by itself beside that, both would take longer. Null: each boots for itself.
+   */
+  async #template(spec: MachineSpec, guest: Guest, signal: AbortSignal): Promise<Template | null> {
+    if (!this.#options.snapshot || this.#cannotCopy) return null;
     const { templates } = this.#places;
-    const template = await templates.find(guest, scratchBytes);
-    if (template === null) {
-      templates.make(guest, scratchBytes).catch((error: Error) => {
-        const fields = { provider: this.name, error: error.message };
-        this.#context.log.warn(fields, "no machine to copy could be made: each boots for itself");
-      });
+    const scratchBytes = scratchBytesOf(spec, this.#options);
+    const found = await templates.find(guest, scratchBytes);
+    if (found !== null) return found;
+    await this.#refuseOverload(spec);
+    try {
+      await untilAborted(signal, templates.make(guest, scratchBytes));
+      return await templates.find(guest, scratchBytes);
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ProviderError)) throw error;
+      this.#cannotCopy = true;
+      const fields = { provider: this.name, error: error.message };
+      this.#context.log.warn(fields, "no machine to copy could be made: each boots for itself");
+      return null;
     }
-    return template;
   }
 
   async #refuseOverload({ size }: MachineSpec): Promise<void> {
@@ -294,8 +300,12 @@ interface Order {
   readonly guest: Guest;
   readonly given: string;
   readonly seconds: number;
-  /** Whether it came from a template; false before: it must not. */
-  restored?: boolean;
+  /** What it is a copy of; null: it boots. */
+  readonly template: Template | null;
+}
+
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
 }
 
 async function hasImage(
@@ -307,64 +317,4 @@ async function hasImage(
     () => true,
     () => false,
   );
-}
-
-function failureOf(words: string): ProviderError {
-  if (/cannot allocate memory|cannot set up guest memory/i.test(words)) {
-    return new ProviderError("no_capacity", `QEMU does not run: ${words}`);
-  }
-  const mend = /failed to execute|No such file/.test(words) ? `; ${qemuMend}` : "";
-  return new ProviderError("invalid", `QEMU does not run: ${words}${mend}`);
-}
-
-async function endKeeper(folder: string, signal: AbortSignal): Promise<boolean> {
-  const keeper = await keeperOf(folder);
-  if (keeper === null) return true;
-  for (let waitedMs = 0; waitedMs < patienceMs; waitedMs += 20) {
-    if (!(await isAlive(keeper))) return true;
-    // It ends its QEMU when asked; one that does not, because it is stopped, is killed.
-    if (waitedMs % 200 === 0) {
-      signalProcess(keeper.pid, waitedMs < patienceMs - 2_000 ? "SIGTERM" : "SIGKILL");
-    }
-    await sleep(20, undefined, { signal });
-  }
-  return false;
-}
-
-/** Kills what outlived its keeper, if anything could; false when something is left after all. */
-async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> {
-  for (let tries = 0; tries < 50; tries += 1) {
-    const left = await processesWith(markerOf(folder));
-    if (left.length === 0) return true;
-    for (const pid of left) signalProcess(pid, "SIGKILL");
-    await sleep(20, undefined, { signal });
-  }
-  return false;
-}
-
-async function attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
-  try {
-    return await untilAborted(signal, work());
-  } catch (error) {
-    throw asProviderError(error, signal);
-  }
-}
-
-function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
-  if (error instanceof ProviderError) return error;
-  const { code, message, syscall } = error as NodeJS.ErrnoException;
-  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
-    return new ProviderError("quota", `the host is full: ${message}`);
-  }
-  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
-  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
-    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
-  }
-  return new ProviderError("unreachable", message);
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== "ENOENT") throw error;
 }

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
+import { signalProcess } from "../processes.ts";
 import { qemuBinary, type Guest } from "./arguments.ts";
 import { frameTypes } from "./frames.ts";
 import { makeScratch, scratchName } from "./machine-folder.ts";
@@ -66,8 +67,9 @@ export class Templates {
     for (const name of entries) {
       const path = join(this.#folder, name);
       if (name.startsWith(".")) {
-        const key = name.split(".")[1] ?? "";
-        if (!this.#making.has(key)) await rm(path, { recursive: true, force: true });
+        // Another process of ours may make one just now: `mayfly run` beside a server.
+        const maker = Number(name.split(".")[2]);
+        if (!signalProcess(maker, 0)) await rm(path, { recursive: true, force: true });
         continue;
       }
       const found = await stat(path).catch(() => null);
@@ -83,7 +85,8 @@ export class Templates {
   }
 
   async #make(guest: Guest, key: string, scratchBytes: number | null): Promise<void> {
-    const draft = join(this.#folder, `.${key}.${randomBytes(6).toString("hex")}`);
+    const suffix = `${process.pid}.${randomBytes(6).toString("hex")}`;
+    const draft = join(this.#folder, `.${key}.${suffix}`);
     await mkdir(draft, { recursive: true, mode: 0o700 });
     try {
       if (scratchBytes !== null) await makeScratch(draft, scratchBytes);
@@ -101,7 +104,9 @@ async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<voi
   const memory = { path: join(draft, "memory"), shared: true };
   let qemu: Qemu | null = null;
   try {
-    qemu = await Qemu.start({ ...guest, name: "template", memory }, draft);
+    // What every program starts with is read into the memory that the copies share.
+    const append = `${guest.append} mayfly.warm`;
+    qemu = await Qemu.start({ ...guest, name: "template", append, memory }, draft);
     await qemu.heard(frameTypes.ready, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
     const { qmp } = qemu;
     await qmp.command("stop");
