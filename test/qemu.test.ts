@@ -81,7 +81,7 @@ async function ended(manager: Manager, id: string): Promise<string | null> {
   return (await job()).outcome;
 }
 
-describe("kill -9 of a Mayfly with machines of QEMU", { skip, timeout: 400_000 }, () => {
+describe("kill -9 of a Mayfly with machines of QEMU", { skip, timeout: 400_000, concurrency: true }, () => {
   test("leaves a job running, and nothing once that is over", async () => {
     const manager = await newManager({});
     const id = await submit(manager, "echo began; sleep 5; echo went on; exit 0");
