@@ -55,7 +55,7 @@ export function configSchema(kinds: Kinds, base: Size) {
       ),
       providers: key(
         z.record(name, oneOf(kinds.providers)),
-        "What makes machines, by names of your own. Default: `podman` where it works, else `host`.",
+        "What makes machines, by names of your own. Default: the best that works: `qemu`, `podman`, `host`.",
       ),
       pools: key(
         z.record(name, poolSchema(base)),

@@ -184,7 +184,8 @@ class Watch {
       const isThere = machine?.state === "running" || (!this.#isUp && machine?.state === "booting");
       if (signal.aborted || isThere) return;
       const code = machine?.exitCode ?? null;
-      const how = machine?.state === "ended" ? "it ended by itself" : "it is no longer there";
+      const ended = machine?.end ?? "it ended by itself";
+      const how = machine?.state === "ended" ? ended : "it is no longer there";
       const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
       this.#tell(why);
       this.onLost(why);

@@ -22,6 +22,8 @@ export interface Machine {
   readonly createdAt: number;
   /** How its program ended, where the provider can tell. */
   readonly exitCode: number | null;
+  /** How it ended, in words, where there is more to say: it panicked, it was out of time. */
+  readonly end?: string;
 }
 
 /** What a provider's machines can be; offered as labels and used to refuse early. */
