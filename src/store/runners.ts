@@ -49,7 +49,7 @@ export async function recordClaims(
   // From the kept total, so that a claim costs the same with ten thousand runners. Only the holder of
   // the pool's lease adds to it, one unit at a time; everybody else only lowers it.
   const { booting, idle, busy, ending } = await poolTotal(tx.db, first.pool);
-  const room = max - booting - idle - busy - ending;
+  const room = max - (booting + idle + busy + ending);
   const taken = claims.slice(0, Math.max(0, room));
   if (taken.length === 0) return [];
   await insertRunners(
