@@ -4,7 +4,7 @@ import { secret } from "../../domain/secret.ts";
 import { parseAddress } from "./address.ts";
 
 /** The ways to learn of jobs. */
-export const ways = ["webhook", "poll", "scaleset"] as const;
+const ways = ["webhook", "poll", "scaleset"] as const;
 
 const word = z
   .string()
