@@ -13,7 +13,9 @@ import { createDesks } from "../fleet/native-desks.ts";
 import { ContentFolder } from "../forges/native/content-folder.ts";
 import { NativeForge } from "../forges/native/native.ts";
 import { NativeSources } from "../forges/native/sources.ts";
+import type { ForgeContext } from "../forges/context.ts";
 import type { Forge } from "../forges/forge.ts";
+import { forges as forgeKinds } from "../forges/registry.ts";
 import type { NativeOptions } from "../forges/native/options.ts";
 import { guestProgram } from "../guest/program.ts";
 import { providers as providerKinds } from "../providers/registry.ts";
@@ -86,7 +88,8 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     const clock = { ...systemClock, now };
     const metrics = new Metrics({ now, version });
     const native = nativeParts(config, store, now);
-    const forges = new Map<string, Forge>([[native.forge.name, native.forge]]);
+    const forges = await openForges(config, { installation, now, log, guestProgram });
+    forges.set(native.forge.name, native.forge);
     const served = { url: "" };
     const fleet = createFleet({
       store,
@@ -164,6 +167,19 @@ async function openProviders(
     // The configuration was checked against the same registry.
     if (known === undefined) throw new MayflyError("invalid", `there is no provider ${kind}`);
     open.set(name, await known.open(options, context).catch((error) => cannotOpen(name, error)));
+  }
+  return open;
+}
+
+/** Those with a server; the native one is made of what is here. */
+async function openForges(
+  config: Config,
+  shared: Omit<ForgeContext, "name">,
+): Promise<Map<string, Forge>> {
+  const open = new Map<string, Forge>();
+  for (const { name, kind, options } of config.forges) {
+    const known = forgeKinds[kind];
+    if (known?.open !== undefined) open.set(name, await known.open(options, { ...shared, name }));
   }
   return open;
 }

@@ -7,6 +7,8 @@ import type { ConfigFile, PoolFile } from "./schema.ts";
 import { fitsTimes, halfOf } from "./size.ts";
 
 const defaults = { bootSeconds: 300, idleSeconds: 300, jobSeconds: 3600 };
+/** Forges end a job by their own time first: this is GitHub's. */
+const forgeJobSeconds = 6 * 3600;
 
 /** Limits of a pool that contradict each other. */
 export function overLimits(file: ConfigFile): Fault[] {
@@ -30,9 +32,12 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
     const size = pool.size ?? halfOf(machine);
     const min = pool.min ?? 0;
     const warm = pool.warm ?? 0;
+    const forge = pool.forge ?? parts.defaults.forge;
+    // A forge's runner gets its job, and most of what that needs, from a server.
+    const isNative = parts.forges.find((part) => part.name === forge)?.kind === "native";
     return {
       name,
-      forge: pool.forge ?? parts.defaults.forge,
+      forge,
       provider: pool.provider ?? parts.defaults.provider,
       labels: pool.labels ?? [],
       size,
@@ -47,10 +52,10 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
       schedule: pool.schedule ?? [],
       learn: pool.learn ?? null,
       image: pool.image ?? null,
-      network: pool.network ?? false,
+      network: pool.network ?? !isNative,
       bootDeadlineSeconds: pool.boot ?? defaults.bootSeconds,
       idleSeconds: pool.idle ?? defaults.idleSeconds,
-      jobDeadlineSeconds: pool.timeout ?? defaults.jobSeconds,
+      jobDeadlineSeconds: pool.timeout ?? (isNative ? defaults.jobSeconds : forgeJobSeconds),
     };
   });
 }

@@ -100,10 +100,16 @@ function poolSchema(base: Size) {
         "What machines kept ready by a forecast may cost in 30 days. Default: none are kept.",
       ),
       image: key(text, "What its machines start from. Default: the provider's."),
-      network: key(z.boolean(), "Whether a job reaches the network. Default: false."),
+      network: key(
+        z.boolean(),
+        "Whether a job reaches the network. Default: for a forge with runners of its own.",
+      ),
       boot: key(duration("5m"), "How long a machine may take until it is up. Default: 5m."),
       idle: key(duration("5m"), "How long a machine waits for a job. Default: 5m."),
-      timeout: key(duration("1h"), "How long a job may run. Default: 1h."),
+      timeout: key(
+        duration("1h"),
+        "How long a job may run. Default: 1h; for a forge with runners of its own 6h.",
+      ),
     })
     .prefault({});
 }

@@ -54,9 +54,10 @@ export async function redeemClaim(tx: Tx, name: string, digest: string): Promise
 export async function noteHandOver(tx: Tx, name: string, reason: string): Promise<boolean> {
   const runner = await readRunner(tx, name);
   if (runner === null || runner.state === "ended" || runner.state === "gone") return false;
+  if (runner.handedAt !== null) return true;
   await tx.db
     .updateTable("runners")
-    .set({ handed_at: runner.handedAt ?? tx.now })
+    .set({ handed_at: tx.now })
     .where("name", "=", name)
     .execute();
   await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
