@@ -1,9 +1,9 @@
 import { forgeConformance, type ForgeWorld, type WorldJob } from "../conformance.ts";
-import { Secret } from "../../domain/secret.ts";
+import { fakeInstallation } from "../fake-context.ts";
 import type { Forge } from "../forge.ts";
-import { FakeForgejo } from "./fake/forgejo.ts";
+import type { FakeForgejo } from "./fake/forgejo.ts";
 import type { FakeJob, FakeRunner } from "./fake/state.ts";
-import { openForgejo } from "./forgejo.ts";
+import { playForgejo } from "./testing.ts";
 
 forgeConformance({
   name: "Forgejo, played",
@@ -20,31 +20,8 @@ forgeConformance({
 });
 
 async function open(): Promise<ForgeWorld> {
-  const [token, secret] = ["a-token-of-forgejo", "a-secret-of-the-webhook"];
-  const fake = new FakeForgejo({ token, secret, scope: "/orgs/acme", now: Date.now });
-  await fake.server.open();
+  const { fake, forge, secrets } = await playForgejo();
   const { state } = fake;
-  const forge = openForgejo(
-    {
-      url: fake.url,
-      scope: "acme",
-      token: new Secret({ kind: "env", name: "TOKEN" }, token),
-      secret: new Secret({ kind: "env", name: "SECRET" }, secret),
-      programs: {},
-    },
-    {
-      name: "acme",
-      installation: "k7m2q",
-      now: Date.now,
-      guestProgram: ({ lifeSeconds }) => ({
-        files: [],
-        command: ["true"],
-        environment: {},
-        deadlineSeconds: lifeSeconds,
-      }),
-      log: { info: () => {}, warn: () => {} },
-    },
-  );
   const jobOf = ({ id }: WorldJob): FakeJob => {
     const job = state.jobs.get(Number(id));
     if (job === undefined) throw new Error(`the world has no job ${id}`);
@@ -57,7 +34,7 @@ async function open(): Promise<ForgeWorld> {
   };
   return {
     forge: withJobs(forge, fake),
-    installation: "k7m2q",
+    installation: fakeInstallation,
     queue: async ({ labels, trust }) => {
       const run = state.addRun("push", trust === "fork");
       return { id: String(state.addJob(run, labels).id) };
@@ -72,7 +49,7 @@ async function open(): Promise<ForgeWorld> {
     registered: async () => [...state.runners.values()].map(({ name }) => name),
     registerOther: async (name) => void state.register(name, "", false),
     outage: (kind) => fake.server.outage(kind),
-    secrets: () => [token, secret, ...state.secrets],
+    secrets: () => [...secrets, ...state.secrets],
     close: () => fake.server.close(),
   };
 }
