@@ -18,14 +18,16 @@ class ScriptForge implements Partial<Forge> {
   readonly name = "acme";
   script = "exit 0";
   fault: Error | null = null;
+  hasJob = true;
   handed: string[] = [];
 
   match(): boolean {
     return true;
   }
 
-  handOver({ name }: Runner): Promise<RunnerOrders> {
+  handOver({ name }: Runner): Promise<RunnerOrders | null> {
     this.handed.push(name);
+    if (!this.hasJob) return Promise.resolve(null);
     if (this.fault !== null) return Promise.reject(this.fault);
     return Promise.resolve({
       files: [
@@ -111,6 +113,16 @@ describe("a forge's runner", () => {
     assert.deepEqual(forge.handed, [name, name]);
     assert.deepEqual(first, again);
     assert.equal((await runnerOf(name)).state, "up");
+  });
+
+  it("is asked for again while its forge has no job to register it for", async () => {
+    forge.hasJob = false;
+    const [secret, name] = await session();
+    assert.equal(await manager.guests.work(secret, 0, never), null);
+    assert.equal(await findBackOff(manager.store.db, `pool/${manager.pool.name}`), null);
+    forge.hasJob = true;
+    assert.equal((await manager.guests.work(secret, 0, never))?.startedText, "Running job:");
+    assert.deepEqual(forge.handed, [name, name]);
   });
 
   it("is not given to a machine that is not wanted any more", async () => {

@@ -10,6 +10,8 @@ import { backOffMs } from "./calls.ts";
 import { within, type Clock } from "./clock.ts";
 
 const handOverMs = 60_000;
+/** Between two questions for a job that a runner could be registered for. */
+const noJobMs = 5_000;
 
 /** Gives machines their forge's own runner, and hears how that ended. */
 export class RunnerDesk {
@@ -17,7 +19,7 @@ export class RunnerDesk {
   readonly #clock: Clock;
   readonly #pools: readonly Pool[];
   /** Hand-overs under way: a guest whose answer was lost asks while we still work at the first. */
-  readonly #underWay = new Map<string, Promise<RunnerOrders>>();
+  readonly #underWay = new Map<string, Promise<RunnerOrders | null>>();
 
   constructor(store: Store, clock: Clock, pools: readonly Pool[]) {
     this.#store = store;
@@ -28,8 +30,9 @@ export class RunnerDesk {
   /**
    * Registers the runner and says what its machine runs. Throws `conflict` when the machine is not
    * wanted any more, `unavailable` when the forge refuses or is out of reach: the guest asks again.
+   * Null, after a while: its forge has no job for it yet.
    */
-  async handOver(runner: Runner, forge: Forge): Promise<GuestWork> {
+  async handOver(runner: Runner, forge: Forge, waitMs: number): Promise<GuestWork | null> {
     const pool = this.#pools.find(({ name }) => name === runner.pool);
     if (pool === undefined) {
       throw new MayflyError("conflict", `pool ${runner.pool} is no longer configured`);
@@ -40,7 +43,9 @@ export class RunnerDesk {
     if (!(await this.#store.write((tx) => noteHandOver(tx, runner.name, reason)))) {
       throw new MayflyError("conflict", "the machine is not wanted any more");
     }
-    const { files, command, environment, startedText } = await this.#orders(runner, forge, pool);
+    const orders = await this.#orders(runner, forge, pool);
+    if (orders === null) return this.#later(Math.min(waitMs, noJobMs));
+    const { files, command, environment, startedText } = orders;
     const timeoutSeconds = pool.jobDeadlineSeconds + Math.max(pool.idleSeconds, idleSecondsMax);
     const work = { job: runner.name, command, environment, timeoutSeconds, files, startedText };
     return { ...work, artifacts: [], hasSource: false };
@@ -60,13 +65,13 @@ export class RunnerDesk {
     });
   }
 
-  #orders(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders> {
+  #orders(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders | null> {
     const underWay = this.#underWay.get(runner.name) ?? this.#register(runner, forge, pool);
     this.#underWay.set(runner.name, underWay);
     return underWay;
   }
 
-  async #register(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders> {
+  async #register(runner: Runner, forge: Forge, pool: Pool): Promise<RunnerOrders | null> {
     const { accept, jobDeadlineSeconds } = pool;
     const { signal } = new AbortController();
     try {
@@ -86,6 +91,10 @@ export class RunnerDesk {
     } finally {
       this.#underWay.delete(runner.name);
     }
+  }
+
+  #later(waitMs: number): Promise<null> {
+    return new Promise((resolve) => this.#clock.after(waitMs, () => resolve(null)));
   }
 
   /** Guests ask every few seconds: a forge that just refused is not asked again by each of them. */

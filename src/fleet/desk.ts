@@ -75,7 +75,7 @@ export class Desk implements GuestDesk {
   async work(session: string, waitMs: number, signal: AbortSignal): Promise<GuestWork | null> {
     const runner = await this.#runner(session);
     const forge = this.#parts.forges.get(runner.forge);
-    if (forge?.handOver !== undefined) return this.#runners.handOver(runner, forge);
+    if (forge?.handOver !== undefined) return this.#runners.handOver(runner, forge, waitMs);
     const result = await this.#line.next(runner, waitMs, signal);
     if (result.kind === "over") throw new MayflyError("conflict", result.reason);
     return result.kind === "none" ? null : guestWork(result.job);

@@ -346,7 +346,7 @@ async function registered(
   labels: readonly string[],
 ): Promise<RunnerOrders> {
   const orders = await world.forge.handOver?.(runnerOf(world, name, labels), handOver, never);
-  assert.ok(orders !== undefined, "it hands over");
+  assert.ok(orders, "it hands over");
   return orders;
 }
 

@@ -95,9 +95,14 @@ export interface Forge {
    * Registers a runner for one job, under the runner's name, and says what its machine runs. Asked
    * for when the machine is up and not before, since what it gives is a credential with a short
    * life. Asked again (an answer may be lost), it registers anew: the earlier one is worth nothing
-   * then. Absent: its jobs are given to guests themselves, as native ones are.
+   * then. Null: it registers a runner for a certain job, and none waits now; the guest asks again.
+   * Absent: its jobs are given to guests themselves, as native ones are.
    */
-  handOver?(runner: Runner, context: HandOverContext, signal: AbortSignal): Promise<RunnerOrders>;
+  handOver?(
+    runner: Runner,
+    context: HandOverContext,
+    signal: AbortSignal,
+  ): Promise<RunnerOrders | null>;
   registrations(signal: AbortSignal): Promise<readonly Registration[]>;
   /** Removes the registration. `busy`: it has a job; leave its machine alone. */
   remove(name: string, signal: AbortSignal): Promise<"gone" | "busy">;

@@ -1,6 +1,7 @@
 import type { z } from "zod";
 import type { ForgeContext } from "./context.ts";
 import type { Forge } from "./forge.ts";
+import { forgejoOptions } from "./forgejo/options.ts";
 import { giteaOptions } from "./gitea/options.ts";
 import { githubOptions } from "./github/options.ts";
 import { nativeOptions } from "./native/options.ts";
@@ -43,5 +44,12 @@ export const forges: Readonly<Record<string, ForgeKind>> = {
       options: giteaOptions,
     },
     async () => (await import("./gitea/gitea.ts")).openGitea,
+  ),
+  forgejo: kind(
+    {
+      summary: "A Forgejo server, 15 or newer.",
+      options: forgejoOptions,
+    },
+    async () => (await import("./forgejo/forgejo.ts")).openForgejo,
   ),
 };

@@ -47,10 +47,11 @@ export class Rest {
     return this.parse(path, body, schema);
   }
 
-  /** As `get`, and null where the server knows no such thing. */
+  /** As `get`, and null where the server knows no such thing, or has it under another name by now. */
   async find<T>(path: string, schema: z.ZodType<T>, signal: AbortSignal): Promise<T | null> {
-    const { status, body } = await this.call({ method: "GET", path, expect: [404] }, signal);
-    return status === 404 ? null : this.parse(path, body, schema);
+    const expect = [301, 302, 307, 308, 404];
+    const { status, body } = await this.call({ method: "GET", path, expect }, signal);
+    return expect.includes(status) ? null : this.parse(path, body, schema);
   }
 
   parse<T>(path: string, body: unknown, schema: z.ZodType<T>): T {

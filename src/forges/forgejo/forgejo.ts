@@ -184,17 +184,15 @@ class ForgejoForge implements Forge {
 
   async #endedRun(repository: string, run: number, signal: AbortSignal): Promise<ForgeEvents> {
     const jobs = (await this.#client.jobsOfRun(repository, run, signal)) ?? [];
-    const told = await atOnce(jobs, lookUpsAtOnce, (job) => this.#sighting(job, repository, signal));
+    const told = await atOnce(jobs, lookUpsAtOnce, (job) =>
+      this.#sighting(job, repository, signal),
+    );
     const sightings = told.filter((sighting) => sighting !== null);
     return { sightings, note: sightings.length === 0 ? "the run has no jobs to be seen" : "" };
   }
 
   /** Before 16 only the run as a whole can be asked about. */
-  async #fromRun(
-    known: KnownJob,
-    run: number,
-    signal: AbortSignal,
-  ): Promise<JobSighting | null> {
+  async #fromRun(known: KnownJob, run: number, signal: AbortSignal): Promise<JobSighting | null> {
     const told = await this.#client.run(known.repository, run, signal);
     if (told === null) return null;
     const shown = await this.#client.jobs(signal);

@@ -14,9 +14,7 @@ export const forgejoOptions = z.strictObject({
   secret: secret
     .optional()
     .describe("What the server signs its events with. Without it, jobs are only asked for."),
-  runnerUrl: serverUrl
-    .optional()
-    .describe("Where machines reach the server, if not at `url`."),
+  runnerUrl: serverUrl.optional().describe("Where machines reach the server, if not at `url`."),
   programs: programsOption,
 });
 

@@ -94,7 +94,9 @@ unset token MAYFLY_RUNNER_PROGRAMS
 cd "$MAYFLY_WORK"
 set -- one-job -c "$place/config.yaml" --token-url "file:$place/token" --fetch-interval 1s --wait "$@"
 # It waits for its job without a limit, also when another has taken that.
-if command -v timeout >/dev/null; then
-  exec timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$program" "$@"
-fi
-exec "$program" "$@"
+set -- "$program" "$@"
+if command -v timeout >/dev/null; then set -- timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$@"; fi
+# The job has none of this in its surroundings, and makes files that others may read, as elsewhere.
+unset MAYFLY_FILES MAYFLY_WORK MAYFLY_JOB_SECONDS MAYFLY_LIFE_SECONDS
+umask 022
+exec "$@"

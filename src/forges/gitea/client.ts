@@ -38,11 +38,11 @@ export class GiteaClient {
     return (await this.#rest.get("/api/v1/version", versionAnswer, signal)).version;
   }
 
-  /** All jobs in these states (Gitea's words), newest first: those that leave are at the end. */
+  /** All jobs in these states, in Gitea's words. */
   jobs(statuses: readonly string[], signal: AbortSignal): Promise<readonly JobAnswer[]> {
     const asked = statuses.map((status) => `status=${status}`).join("&");
     return this.#all(async (page) => {
-      const path = `${this.#path}/jobs?${asked}&sort=id&order=desc&limit=${pageSize}&page=${page}`;
+      const path = `${this.#path}/jobs?${asked}&sort=id&order=asc&limit=${pageSize}&page=${page}`;
       const { jobs, total_count: total } = await this.#rest.get(path, jobsAnswer, signal);
       return { items: jobs, total };
     });
@@ -111,20 +111,47 @@ export class GiteaClient {
     });
   }
 
+  /**
+   * Reads a list to its end. When that changed meanwhile, something may have slipped from a page to
+   * the one before: it is read again, and what was seen at any time counts.
+   */
   async #all<T extends { readonly id: number }>(
-    read: (page: number) => Promise<{ readonly items: readonly T[]; readonly total: number }>,
+    read: (page: number) => Promise<Page<T>>,
   ): Promise<readonly T[]> {
-    const all = new Map<number, T>();
+    const union = new Map<number, T>();
     for (let pass = 0; pass < passesMax; pass++) {
-      let [left, total] = [pagesMax, 0];
-      for (let page = 1; left > 0; page++, left--) {
-        const answer = await read(page);
-        total = answer.total;
-        for (const item of answer.items) all.set(item.id, item);
-        if (answer.items.length === 0 || all.size >= total) break;
-      }
-      if (all.size >= total || left === 0) break;
+      const { items, isWhole } = await readOnce(read);
+      if (isWhole) return [...items.values()];
+      for (const [id, item] of items) union.set(id, item);
     }
-    return [...all.values()];
+    return [...union.values()];
   }
+}
+
+interface Page<T> {
+  readonly items: readonly T[];
+  /** Of the whole list, at that moment. */
+  readonly total: number;
+}
+
+/**
+ * The first page tells how many there are; then from the last to the first. What leaves a list in
+ * the order of ids moves others to the page before: that is still to come, so none is missed.
+ */
+async function readOnce<T extends { readonly id: number }>(
+  read: (page: number) => Promise<Page<T>>,
+): Promise<{ readonly items: ReadonlyMap<number, T>; readonly isWhole: boolean }> {
+  const items = new Map<number, T>();
+  const totals = new Set<number>();
+  const take = async (page: number): Promise<Page<T>> => {
+    const answer = await read(page);
+    totals.add(answer.total);
+    for (const item of answer.items) items.set(item.id, item);
+    return answer;
+  };
+  const first = await take(1);
+  const size = first.items.length;
+  const pages = size === 0 ? 1 : Math.min(pagesMax, Math.ceil(first.total / size));
+  if (pages > 1) for (let page = pages; page >= 1; page--) await take(page);
+  return { items, isWhole: totals.size === 1 && totals.has(items.size) };
 }

@@ -1,8 +1,7 @@
 import { forgeConformance, type ForgeWorld, type WorldJob } from "../conformance.ts";
-import { Secret } from "../../domain/secret.ts";
-import { FakeGitea } from "./fake/gitea.ts";
+import { fakeInstallation } from "../fake-context.ts";
 import type { FakeJob } from "./fake/state.ts";
-import { openGitea } from "./gitea.ts";
+import { playGitea } from "./testing.ts";
 
 for (const version of ["1.27.3", "1.26.0", "1.25.5"]) {
   forgeConformance({
@@ -20,39 +19,15 @@ for (const version of ["1.27.3", "1.26.0", "1.25.5"]) {
 }
 
 async function open(version: string): Promise<ForgeWorld> {
-  const [token, secret] = ["a-token-of-gitea", "a-secret-of-the-webhook"];
-  const fake = new FakeGitea({ version, token, secret, scope: "/orgs/acme", now: Date.now });
-  await fake.server.open();
-  const installation = "k7m2q";
+  const { fake, forge, secrets } = await playGitea({ version });
   const jobOf = ({ id }: WorldJob): FakeJob => {
     const job = fake.state.jobs.get(Number(id));
     if (job === undefined) throw new Error(`the world has no job ${id}`);
     return job;
   };
-  const forge = openGitea(
-    {
-      url: fake.url,
-      scope: "acme",
-      token: new Secret({ kind: "env", name: "TOKEN" }, token),
-      secret: new Secret({ kind: "env", name: "SECRET" }, secret),
-      programs: {},
-    },
-    {
-      name: "acme",
-      installation,
-      now: Date.now,
-      guestProgram: ({ lifeSeconds }) => ({
-        files: [],
-        command: ["true"],
-        environment: {},
-        deadlineSeconds: lifeSeconds,
-      }),
-      log: { info: () => {}, warn: () => {} },
-    },
-  );
   return {
     forge,
-    installation,
+    installation: fakeInstallation,
     queue: async ({ labels, trust }) => {
       const ref =
         trust === "trusted"
@@ -76,7 +51,7 @@ async function open(version: string): Promise<ForgeWorld> {
     registered: async () => [...fake.state.runners.values()].map(({ name }) => name),
     registerOther: async (name) => void fake.state.register(name, ["linux"], false),
     outage: (kind) => fake.server.outage(kind),
-    secrets: () => [token, secret, ...fake.state.secrets],
+    secrets: () => [...secrets, ...fake.state.secrets],
     close: () => fake.server.close(),
   };
 }

@@ -108,8 +108,10 @@ rm -f "$MAYFLY_FILES/registration"
 unset registration MAYFLY_RUNNER_PROGRAMS
 
 cd "$MAYFLY_WORK"
+set -- "$program" daemon -c "$place/config.yaml"
 # It has no limit of its own to how long it waits for a job.
-if command -v timeout >/dev/null; then
-  exec timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$program" daemon -c "$place/config.yaml"
-fi
-exec "$program" daemon -c "$place/config.yaml"
+if command -v timeout >/dev/null; then set -- timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$@"; fi
+# The job has none of this in its surroundings, and makes files that others may read, as elsewhere.
+unset MAYFLY_FILES MAYFLY_WORK MAYFLY_JOB_SECONDS MAYFLY_LIFE_SECONDS
+umask 022
+exec "$@"
