@@ -77,14 +77,14 @@ test(
     // GitHub's flag is late.
     state.faults.staleBusy = true;
 
-    let manager: Manager | undefined;
+    let address = "";
     let events = 0;
     const refused: number[] = [];
     const tell = (job: FakeJob): void => {
       const n = events++;
       for (let times = isLost(n) ? 0 : isDouble(n) ? 2 : 1; times > 0; times--) {
         const { headers, body } = state.jobEvent(job);
-        const url = `${manager?.url}/v1/forges/acme/events`;
+        const url = `${address}/v1/forges/acme/events`;
         const sent = fetch(url, {
           method: "POST",
           headers: headers as Record<string, string>,
@@ -102,7 +102,7 @@ test(
     const programs = kinds.map((kind) => `        ${kind}: { url: "${url}", sha256: ${sha256} }`);
     writeFileSync(join(folder, "token"), token, { mode: 0o600 });
     writeFileSync(join(folder, "secret"), secret, { mode: 0o600 });
-    manager = await Manager.create(`forges:
+    const manager = await Manager.create(`forges:
   acme:
     github:
       url: ${fake.url}
@@ -123,12 +123,12 @@ pools:
     max: 4
     idle: 5s
 `);
-    const started = manager;
     t.after(async () => {
-      await started.end("SIGKILL");
-      started.remove();
+      await manager.end("SIGKILL");
+      manager.remove();
     });
-    await started.start();
+    await manager.start();
+    address = manager.url;
 
     const repository = state.repository("widget");
     const stranger = state.repository("stranger/widget");
@@ -153,27 +153,27 @@ pools:
       await until("no runner is left at GitHub", () => state.runners.size === 0);
       await until(
         "no machine is left",
-        () => readdirSync(join(started.state, "providers/box/machines")).length === 0,
+        () => readdirSync(join(manager.state, "providers/box/machines")).length === 0,
       );
     } catch (error) {
-      throw new Error(`${String(error)}\n${started.said.slice(-6000)}`, { cause: error });
+      throw new Error(`${String(error)}\n${manager.said.slice(-6000)}`, { cause: error });
     }
     for (const job of jobs) assert.equal(job.conclusion, "success");
     assert.equal(new Set(service.taken.map(({ job }) => job)).size, jobs.length);
     assert.equal(new Set(service.taken.map(({ runner }) => runner)).size, service.taken.length);
     assert.equal(forked.status, "queued", "nobody accepts a stranger's code here");
     assert.deepEqual(refused, [], "every event was taken");
-    const told = (await (await started.ask("/v1/jobs?limit=100")).json()) as {
+    const told = (await (await manager.ask("/v1/jobs?limit=100")).json()) as {
       jobs: { id: string; state: string; outcome: string | null; pool: string | null }[];
     };
     for (const { id } of jobs) {
       await until(`job ${id} is over here too`, async () => {
-        const answer = await started.ask(`/v1/jobs/acme-${id}`);
+        const answer = await manager.ask(`/v1/jobs/acme-${id}`);
         return ((await answer.json()) as { outcome: string | null }).outcome === "success";
       });
     }
     assert.equal(told.jobs.find(({ id }) => id === `acme-${forked.id}`)?.pool, null);
     for (const hidden of state.secrets)
-      assert.ok(!started.said.includes(hidden), "a secret in a log");
+      assert.ok(!manager.said.includes(hidden), "a secret in a log");
   },
 );
