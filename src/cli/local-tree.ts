@@ -128,7 +128,11 @@ async function archive(top: string, commit: string): Promise<Readable> {
   // At once, and at the latest when we end: a command that is done does not wait for anything.
   const remove = (): void => {
     process.off("exit", remove);
-    rmSync(folder, { recursive: true, force: true });
+    try {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+    } catch {
+      // A git that is still at work there keeps it from going; it is small, and below /tmp.
+    }
   };
   process.once("exit", remove);
   try {

@@ -104,7 +104,10 @@ export function program(version: () => string, finish: (status: number) => void)
       .usage("[options] [-- command...]")
       .argument("[command...]", "the program and its arguments, after --; else what the tree has")
       .option("--rev <revision>", "a branch, a tag or a commit (HEAD)")
-      .option("--provider <name>", "what makes the machine: podman, host (the best that works)")
+      .option(
+        "--provider <name>",
+        "what makes the machine: qemu, podman, host (the best that works)",
+      )
       .option("--image <name>", "the machine's image, where the provider has images")
       .option("--cpu <number>", "its processors (all of this host's)")
       .option("--memory <size>", "its memory, such as 4gb (half of this host's)")
@@ -115,6 +118,7 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--artifacts <dir>", "the folder that they go to (mayfly-artifacts)")
       .option("--keep-on-fail", "let the machine stay an hour when it fails, to look into it")
       .option("--shell", "open a shell in such a machine instead")
+      .option("--enter <machine>", "open a shell in one that stayed")
       .option("--end <machine>", "end one that stayed")
       .option("--state <dir>", "the folder that holds everything"),
   ).action(lazily(() => import("./run.ts")));

@@ -71,9 +71,8 @@ export async function chooseProvider(
   for (const kind of usable()) {
     if (kind === "qemu" && !(await isFitForMachines(folderOf(places), signal))) continue;
     try {
-      const provider = await ready(kind, places, progress, signal);
+      const provider = await ready(kind, places, progress, signal, kind !== "podman");
       const isBare = kind === "host";
-      if (isBare) await refuseLacking(provider, signal);
       const why = faults.length === 0 ? "" : ` (no ${faults.join("; no ")})`;
       const warning = isBare ? `this runs as plain processes here, without isolation${why}` : null;
       return { kind, provider, warning };
@@ -90,9 +89,12 @@ async function ready(
   places: ProviderPlaces,
   progress: (line: string) => void,
   signal: AbortSignal,
+  isTried = false,
 ): Promise<Provider> {
   const provider = await openProvider(kind, places);
   try {
+    // podman shows what it lacks by not getting ready.
+    if (isTried) await refuseLacking(provider, signal);
     await provider.prepare(progress, signal);
     return provider;
   } catch (error) {
@@ -101,7 +103,7 @@ async function ready(
   }
 }
 
-/** Throws for what a provider finds missing; others show it by not getting ready. */
+/** Throws for what a provider finds missing. */
 async function refuseLacking(provider: Provider, signal: AbortSignal): Promise<void> {
   const checks = await provider.check(signal);
   const lacking = checks.find(({ ok, isOptional }) => !ok && isOptional !== true);

@@ -24,6 +24,7 @@ export interface RunFlags extends CommonFlags {
   readonly artifacts?: string;
   readonly keepOnFail?: true;
   readonly shell?: true;
+  readonly enter?: string;
   readonly end?: string;
 }
 

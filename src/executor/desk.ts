@@ -1,8 +1,9 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
 import { isInnerPath } from "../domain/native-work.ts";
 import type { Frame } from "../guest/wire.ts";
+import { isSame } from "./secret.ts";
 import { Tail } from "./tail.ts";
 import type { Step, StepResult } from "./steps.ts";
 
@@ -201,7 +202,7 @@ export class RunDesk {
     }
     const content = await readAll(body);
     current.files.set(path, content);
-    return { path, at, size: content.length, sha256: digest(content).toString("hex") };
+    return { path, at, size: content.length, sha256: digest(content) };
   }
 
   async finish(
@@ -309,13 +310,8 @@ async function readAll(body: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-function digest(content: string | Buffer): Buffer {
-  return createHash("sha256").update(content).digest();
-}
-
-/** Over digests, so that neither length nor first difference shows in the time it takes. */
-function isSame(a: string, b: string): boolean {
-  return timingSafeEqual(digest(a), digest(b));
+function digest(content: Buffer): string {
+  return createHash("sha256").update(content).digest("hex");
 }
 
 function unauthenticated(what: "claim" | "session"): MayflyError {

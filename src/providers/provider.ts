@@ -70,11 +70,6 @@ export interface Provider {
    */
   prepare(progress: (line: string) => void, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
-  /**
-   * The command that gives a person at a terminal a shell in a running machine, in `folder` of it.
-   * Absent: this provider has no way in.
-   */
-  shellIn?(name: string, folder: string): readonly string[];
 }
 
 /** What every provider is given to live on. */
