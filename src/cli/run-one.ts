@@ -112,7 +112,10 @@ async function prepare(whole: Whole, artifacts: ArtifactFolder): Promise<Ground>
   const progress = (line: string): void => view.progress(line);
   const opened = await chooseProvider(settings.provider, places, progress, signals.stopped);
   if (opened.warning !== null) view.warn(opened.warning);
-  const [socket, archive, word] = [join(guestFolder, "guest.sock"), new Archive(tree), newSecret()];
+  const socket = join(guestFolder, "guest.sock");
+  // In the run's own folder, so that it goes with what else a killed run leaves.
+  const archive = new Archive(tree, folders.of(machine));
+  const word = newSecret();
   const door = new Door(word);
   return { machine, folders, socket, opened, archive, artifacts, word, door };
 }
@@ -232,19 +235,21 @@ function isFailure({ how, exitCode }: Verdict): boolean {
 /** The tree's archive, begun before anybody asks; who asks again gets another. */
 class Archive {
   readonly #tree: LocalTree;
+  readonly #scratch: string;
   #next: Promise<Readable> | null = null;
 
-  constructor(tree: LocalTree) {
+  constructor(tree: LocalTree, scratch: string) {
     this.#tree = tree;
+    this.#scratch = scratch;
   }
 
   begin(): void {
-    this.#next = this.#tree.archive();
+    this.#next = this.#tree.archive(this.#scratch);
     this.#next.then((stream) => stream.on("error", () => {})).catch(() => {});
   }
 
   open(): Promise<Readable> {
-    const next = this.#next ?? this.#tree.archive();
+    const next = this.#next ?? this.#tree.archive(this.#scratch);
     this.#next = null;
     return next;
   }

@@ -29,7 +29,7 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
   signals.onFirst = () => view.say("ending it; once more to end it at once");
   try {
     const tree = await repository(flags);
-    const settings = await readSettings(flags, tree.top, process.env);
+    const settings = await readSettings(flags, tree.top, stateFolder, process.env);
     const whole: Whole = { flags, command, stateFolder, signals, view, tree, settings };
     return view.goneStatus ?? (await runAll(whole));
   } catch (error) {
@@ -46,7 +46,11 @@ async function runAll(whole: Whole): Promise<number> {
   const { view, tree, settings } = whole;
   const choices = await chooseScripts(whole.command, whole.flags, tree, settings);
   const told = tellLeftOut(tree, view);
-  const artifacts = new ArtifactFolder(resolve(settings.artifactFolder));
+  const artifacts = new ArtifactFolder(
+    resolve(settings.artifactFolder ?? "mayfly-artifacts"),
+    settings.artifactFolder === null,
+  );
+  await artifacts.check();
   const runs: RunSummary[] = [];
   for (const choice of choices) {
     if (choice.title !== null) view.say(`job ${choice.title}`);
