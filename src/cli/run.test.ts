@@ -86,6 +86,17 @@ describe("a command, on this host's own processes", () => {
     assert.equal(before.stdout, "one\n");
   });
 
+  test("large files that come as pointers are told", async () => {
+    const folder = repository({ ".gitattributes": "*.bin filter=lfs -text\n", "a.bin": "x" });
+    const plain = { GIT_CONFIG_NOSYSTEM: "1", HOME: scratch };
+    const without = await run(folder, [...onHost, "--", "true"], plain);
+    assert.match(without.stderr, /left out: what Git LFS holds/);
+    git(folder, "config", "filter.lfs.smudge", "cat");
+    const set = await run(folder, [...onHost, "--", "true"], plain);
+    assert.equal(set.code, 0, set.stderr);
+    assert.doesNotMatch(set.stderr, /left out/);
+  });
+
   test("only declared variables reach it, from .env too", async () => {
     const folder = repository({ ".gitignore": ".env\n" });
     writeFileSync(join(folder, ".env"), "MAYFLY_ENV=FIRST\nFIRST='1 one'\nSECOND=2\nTHIRD=3\n");
