@@ -347,6 +347,17 @@ describe("targets by mk, in a container", needsPodman, () => {
     assert.deepEqual(readdirSync(join(folder, "out")).sort(), ["a.txt", "b.txt", "own.gen"]);
   });
 
+  test("the example of the manual", async () => {
+    const example = join(import.meta.dirname, "..", "..", "examples", "mkfile");
+    const folder = repository({ mkfile: readFileSync(example, "utf8") });
+    const ended = await run(folder, inPodman);
+    assert.equal(ended.code, 0, ended.stderr);
+    const sorted = readFileSync(join(folder, "mayfly-artifacts", "sorted.txt"), "utf8");
+    assert.match(sorted, /^10\n9\n/);
+    // What it made is no change of the repository's.
+    assert.equal(git(folder, "status", "--porcelain"), "");
+  });
+
   test("what a step starts is there for the next", async () => {
     const file =
       "prepare-runtime:V:\n\t(while :; do date >/tmp/tick; sleep 0.1; done) >/dev/null 2>&1 &\n" +
