@@ -17,8 +17,11 @@ export const serverUrl = web
   .transform((text) => text.replace(/\/+$/, ""));
 
 const program = z.strictObject({
-  url: web,
-  sha256: z.string().regex(/^[0-9a-f]{64}$/, { message: "must be 64 hexadecimal digits" }),
+  url: web.describe("Where the program itself is, no archive of it."),
+  sha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/, { message: "must be 64 hexadecimal digits" })
+    .describe("Its checksum, without which nothing of it is run."),
 });
 
 /** Where machines that do not hold the forge's runner program get it. */
