@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   help: async () => (await import("./help.ts")).help,
   simulate: async () => (await import("./simulate.ts")).simulate,
   run: async () => (await import("./run.ts")).run,
+  qemu: async () => (await import("./qemu.ts")).qemu,
 };
 
 const words = process.argv.slice(2);

@@ -1,7 +1,14 @@
-# For `. "$root/scripts/debian.sh"`: the Debian packages that containers and some tests need.
+# For `. "$root/scripts/debian.sh"`: the Debian packages that containers, machines of QEMU and some
+# tests need.
 
 container_packages="podman runc netavark aardvark-dns iptables mmdebstrap uidmap slirp4netns
   fuse-overlayfs git perl"
+# Beside those of containers.
+case $(uname -m) in
+aarch64) machine_packages=qemu-system-arm ;;
+*) machine_packages=qemu-system-x86 ;;
+esac
+machine_packages="$machine_packages squashfs-tools kmod util-linux"
 test_packages="postgresql chromium fonts-dejavu-core faketime"
 
 # What it prints is shown only when it fails.

@@ -4,6 +4,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd) || exit 1
 . "$root/scripts/setup.sh"
 . "$root/scripts/debian.sh"
 # Without them Mayfly falls back to what this machine can do, and says so itself.
-debian_packages "machines as containers" $container_packages ||
+# Emulated machines are so slow that QEMU is left out where there is no KVM.
+[ -w /dev/kvm ] || machine_packages=
+debian_packages "machines" $container_packages $machine_packages ||
   say "going on without them"
 exec "$root/mayfly" up "$@"

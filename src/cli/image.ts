@@ -5,6 +5,7 @@ import { buildImage } from "../providers/qemu/image/build.ts";
 import { findImage, listImages, pruneImages } from "../providers/qemu/image/images.ts";
 import { parts, type StoredImage } from "../providers/qemu/image/manifest.ts";
 import { variants, type Variant } from "../providers/qemu/image/recipe.ts";
+import { tryImage } from "../providers/qemu/try-image.ts";
 import { hostArchitecture } from "../providers/local.ts";
 import { bytesText, duration } from "../web/words.ts";
 import { exit } from "./exit.ts";
@@ -34,6 +35,7 @@ export async function build(flags: BuildFlags): Promise<number> {
     variant: variantOf(flags.variant ?? "minimal"),
     architecture: architectureOf(flags.arch ?? hostArchitecture() ?? "x64"),
     suite: flags.suite ?? null,
+    check: tryImage,
   };
   const began = performance.now();
   const paint = painter(process.stderr);

@@ -16,8 +16,8 @@ export interface LocalTree {
   leftOut(): Promise<readonly string[]>;
   /** The folder that the repository's work tree begins at. */
   readonly top: string;
-  /** The tree as a tar archive. */
-  archive(): Promise<Readable>;
+  /** The tree as a tar archive; what git needs for it lies below `scratch` until it is read. */
+  archive(scratch?: string): Promise<Readable>;
   /** A file of the tree at its top; null: it has none of this name. */
   file(name: string): Promise<string | null>;
 }
@@ -35,7 +35,7 @@ export async function localTree(path: string, revision: string | undefined): Pro
     commit,
     leftOut: () => leftOut(top, commit, revision),
     top,
-    archive: () => archive(top, commit),
+    archive: (scratch = tmpdir()) => archive(top, commit, scratch),
     file: async (name) => {
       const shown = await git(["-C", top, "cat-file", "blob", `${commit}:${name}`]);
       return shown.code === 0 ? shown.stdout : null;
@@ -107,14 +107,29 @@ async function leftOut(
   }
   const modules = await git(["-C", top, "cat-file", "-e", `${commit}:.gitmodules`]);
   if (modules.code === 0) words.push("the submodules");
+  if (await lacksLargeFiles(top, commit)) words.push("what Git LFS holds (git-lfs is not set up)");
   return words;
+}
+
+/** Whether files come as pointers: the archive has their contents where git-lfs is set up. */
+async function lacksLargeFiles(top: string, commit: string): Promise<boolean> {
+  const attributes = await git(["-C", top, "cat-file", "blob", `${commit}:.gitattributes`]);
+  if (attributes.code !== 0 || !/\bfilter=lfs\b/.test(attributes.stdout)) return false;
+  const filters = await git([
+    "-C",
+    top,
+    "config",
+    "--get-regexp",
+    "^filter\\.lfs\\.(process|smudge)$",
+  ]);
+  return filters.code !== 0;
 }
 
 /**
  * By way of an empty repository that borrows the objects: there, attributes that keep files out of
  * releases do not count, and a test needs the whole tree.
  */
-async function archive(top: string, commit: string): Promise<Readable> {
+async function archive(top: string, commit: string, scratch: string): Promise<Readable> {
   const objects = await git([
     "-C",
     top,
@@ -124,11 +139,15 @@ async function archive(top: string, commit: string): Promise<Readable> {
     "objects",
   ]);
   const format = await git(["-C", top, "rev-parse", "--show-object-format"]);
-  const folder = await mkdtemp(join(tmpdir(), "mayfly-archive-"));
+  const folder = await mkdtemp(join(scratch, "mayfly-archive-"));
   // At once, and at the latest when we end: a command that is done does not wait for anything.
   const remove = (): void => {
     process.off("exit", remove);
-    rmSync(folder, { recursive: true, force: true });
+    try {
+      rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+    } catch {
+      // A git that is still at work there keeps it from going; it is small, and below /tmp.
+    }
   };
   process.once("exit", remove);
   try {

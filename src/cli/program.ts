@@ -73,6 +73,21 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--no-example", "do not, even then"),
   ).action(lazily(() => import("./up.ts")));
 
+  common(
+    add("init", "set up a forge: ask what is needed, try it there, add it to mayfly.yaml")
+      .argument("<forge>", "github, gitea or forgejo")
+      .option("--url <url>", "its address; for GitHub with the organisation or repository")
+      .option("--scope <scope>", "ORGANISATION, OWNER/REPOSITORY, @me or @server (@server)")
+      .option("--token <place>", "its token: env:NAME or file:PATH (typed; GitHub: an App is made)")
+      .option("--name <name>", "what Mayfly calls it (by its address)")
+      .option("--label <label>", "what its jobs ask for; may be repeated", more)
+      .option("--accept <class>", "whose jobs: trusted, fork; may be repeated (trusted)", more)
+      .option("--reach <url>", "where it reaches this Mayfly, for webhooks (none: jobs are polled)")
+      .option("--port <number>", "where the page for the App is, on 127.0.0.1 (any)")
+      .option("--config <file>", "the configuration to add to (mayfly.yaml here)")
+      .option("--state <dir>", "the folder that holds everything"),
+  ).action(lazily(() => import("./init.ts")));
+
   asking(
     add("submit", "run a command on a repository in a machine of its own")
       .usage("[options] [-- command...]")
@@ -104,7 +119,10 @@ export function program(version: () => string, finish: (status: number) => void)
       .usage("[options] [-- command...]")
       .argument("[command...]", "the program and its arguments, after --; else what the tree has")
       .option("--rev <revision>", "a branch, a tag or a commit (HEAD)")
-      .option("--provider <name>", "what makes the machine: podman, host (the best that works)")
+      .option(
+        "--provider <name>",
+        "what makes the machine: qemu, podman, host (the best that works)",
+      )
       .option("--image <name>", "the machine's image, where the provider has images")
       .option("--cpu <number>", "its processors (all of this host's)")
       .option("--memory <size>", "its memory, such as 4gb (half of this host's)")
@@ -115,6 +133,7 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--artifacts <dir>", "the folder that they go to (mayfly-artifacts)")
       .option("--keep-on-fail", "let the machine stay an hour when it fails, to look into it")
       .option("--shell", "open a shell in such a machine instead")
+      .option("--enter <machine>", "open a shell in one that stayed")
       .option("--end <machine>", "end one that stayed")
       .option("--state <dir>", "the folder that holds everything"),
   ).action(lazily(() => import("./run.ts")));

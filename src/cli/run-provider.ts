@@ -4,7 +4,7 @@ import { MayflyError, ProviderError } from "../domain/errors.ts";
 import { listed, nearest, quote } from "../domain/words.ts";
 import type { Log } from "../fleet/log.ts";
 import type { Provider } from "../providers/provider.ts";
-import { providers } from "../providers/registry.ts";
+import { isFitForMachines, providers } from "../providers/registry.ts";
 
 export interface ProviderPlaces {
   readonly installation: string;
@@ -23,12 +23,16 @@ export interface Opened {
 /** The best first: a machine, a container, plain processes. */
 const preferred = ["qemu", "podman", "host"];
 
+function folderOf({ stateFolder }: ProviderPlaces): string {
+  return join(stateFolder, "providers");
+}
+
 /** Opens a provider for runs of this state folder. Throws `ProviderError` when it cannot work. */
 export async function openProvider(kind: string, places: ProviderPlaces): Promise<Provider> {
   const known = providers[kind];
   if (known === undefined) throw unknownProvider(kind);
   // Beside those of a server with the same state folder: what one learns of podman, both know.
-  const folder = join(places.stateFolder, "providers", kind);
+  const folder = join(folderOf(places), kind);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const parsed = known.options.safeParse(kind === "podman" ? { pull: "missing" } : {});
   if (!parsed.success) {
@@ -60,10 +64,10 @@ export async function chooseProvider(
   }
   const faults: string[] = [];
   for (const kind of usable()) {
+    if (kind === "qemu" && !(await isFitForMachines(folderOf(places), signal))) continue;
     try {
-      const provider = await ready(kind, places, progress, signal);
+      const provider = await ready(kind, places, progress, signal, kind !== "podman");
       const isBare = kind === "host";
-      if (isBare) await refuseLacking(provider, signal);
       const why = faults.length === 0 ? "" : ` (no ${faults.join("; no ")})`;
       const warning = isBare ? `this runs as plain processes here, without isolation${why}` : null;
       return { kind, provider, warning };
@@ -80,9 +84,12 @@ async function ready(
   places: ProviderPlaces,
   progress: (line: string) => void,
   signal: AbortSignal,
+  isTried = false,
 ): Promise<Provider> {
   const provider = await openProvider(kind, places);
   try {
+    // podman shows what it lacks by not getting ready.
+    if (isTried) await refuseLacking(provider, signal);
     await provider.prepare(progress, signal);
     return provider;
   } catch (error) {
@@ -91,7 +98,7 @@ async function ready(
   }
 }
 
-/** Throws for what a provider finds missing; others show it by not getting ready. */
+/** Throws for what a provider finds missing. */
 async function refuseLacking(provider: Provider, signal: AbortSignal): Promise<void> {
   const checks = await provider.check(signal);
   const lacking = checks.find(({ ok, isOptional }) => !ok && isOptional !== true);

@@ -63,8 +63,21 @@ export async function chooseScripts(
   const file = await tree.file("zeroCI.yaml");
   if (file !== null) return zeroCi(readZeroCi(file), await publicName(tree));
   throw new MayflyError("invalid", `${tree.name} has neither a mkfile nor a zeroCI.yaml`, {
-    hint: "Commit one, or say what to run: mayfly run -- make test",
+    hint: `Commit one, or say what to run: mayfly run -- ${await likelyTest(tree)}`,
   });
+}
+
+/** What its test probably is, by the files that it has. */
+async function likelyTest(tree: LocalTree): Promise<string> {
+  const signs = {
+    "package.json": "npm test",
+    "Cargo.toml": "cargo test",
+    "go.mod": "go test ./...",
+  };
+  for (const [file, command] of Object.entries(signs)) {
+    if ((await tree.file(file)) !== null) return command;
+  }
+  return "make test";
 }
 
 function single(script: Script): ScriptChoice {

@@ -24,6 +24,7 @@ export interface RunFlags extends CommonFlags {
   readonly artifacts?: string;
   readonly keepOnFail?: true;
   readonly shell?: true;
+  readonly enter?: string;
   readonly end?: string;
 }
 
@@ -37,15 +38,20 @@ export interface RunSettings {
   readonly network: boolean;
   /** The declared variables, and no other. */
   readonly environment: Readonly<Record<string, string>>;
-  readonly artifactFolder: string;
+  /** Null: one of our own, in the current folder. */
+  readonly artifactFolder: string | null;
 }
 
 const hourSeconds = 3600;
 
-/** Reads the settings of a run in the repository at `top`. Throws `invalid`, naming the place. */
+/**
+ * Reads the settings of a run in the repository at `top`, whose machines lie below `stateFolder`.
+ * Throws `invalid`, naming the place.
+ */
 export async function readSettings(
   flags: RunFlags,
   top: string,
+  stateFolder: string,
   here: NodeJS.ProcessEnv,
 ): Promise<RunSettings> {
   const file = await dotEnv(join(top, ".env"));
@@ -60,14 +66,14 @@ export async function readSettings(
   return {
     provider: setting(flags.provider, "PROVIDER")?.text ?? null,
     image: setting(flags.image, "IMAGE")?.text ?? null,
-    size: await readSize(setting(flags.cpu, "CPU"), setting(flags.memory, "MEMORY"), top),
+    size: await readSize(setting(flags.cpu, "CPU"), setting(flags.memory, "MEMORY"), stateFolder),
     timeoutSeconds: readTimeout(setting(flags.timeout, "TIMEOUT"), flags.shell === true),
     network: flags.network === true || (network !== null && readSwitch(network)),
     environment: Object.fromEntries([
       ...declared.map((name) => variable(name, known, "MAYFLY_ENV")),
       ...(flags.env ?? []).map((text) => variable(text, known, "--env")),
     ]),
-    artifactFolder: setting(flags.artifacts, "ARTIFACTS")?.text ?? "mayfly-artifacts",
+    artifactFolder: setting(flags.artifacts, "ARTIFACTS")?.text ?? null,
   };
 }
 
@@ -122,7 +128,7 @@ async function readSize(cpu: Given | null, memory: Given | null, folder: string)
     architecture: host.architecture,
   };
   if (memory === null) return base;
-  if (/^\d+(\.\d+)?(gb|mb)$/i.test(memory.text)) {
+  if (/^0*[1-9]\d*(\.\d+)?(gb|mb)$/i.test(memory.text)) {
     return { ...parseSize(memory.text.toLowerCase(), base), cpu: cores };
   }
   throw new MayflyError("invalid", `${quote(memory.text)} is no amount of memory`, {

@@ -9,6 +9,8 @@ import { clean, painter, StatusLine, write, type Output } from "./terminal.ts";
 /** What of the guest's own remarks is news; the rest we say in our own words. */
 const news = /^(ending it: |artifact |only the first |cannot run )/;
 const casesShownMax = 2_000;
+/** What a shell says of SIGKILL, which is what the kernel sends when memory runs out. */
+const killedStatus = 137;
 
 /** What a person sees of a run: the machine's output, and beside it on standard error our words. */
 export class RunView {
@@ -87,8 +89,12 @@ export class RunView {
     if (title === null) return;
     const time = duration(tookMs);
     const what = title === "" ? "it" : title;
-    if (how === "exited") this.say(`${what} ended with status ${exitCode} after ${time}`);
-    else this.say(`${what} ${endings[how]} after ${time}${detail === "" ? "" : `: ${detail}`}`);
+    if (how !== "exited") {
+      this.say(`${what} ${endings[how]} after ${time}${detail === "" ? "" : `: ${detail}`}`);
+      return;
+    }
+    this.say(`${what} ended with status ${exitCode} after ${time}`);
+    if (exitCode === killedStatus) this.say("it was killed; it may need more --memory");
   }
 
   /** Why a run ended as it did, unless its last step has told it. */

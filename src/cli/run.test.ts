@@ -225,6 +225,31 @@ describe("to be ended", () => {
     assert.deepEqual(leftRuns(), []);
   });
 
+  test("a shell in a fresh machine, and one in a machine that stayed", onTerminal, async () => {
+    const folder = repository({ f: "hello\n" });
+    const log = join(scratch, "shell");
+    const self = `"${process.execPath}" "${main}" run`;
+    const fresh = execScript(`${self} --provider host --shell`, folder, log);
+    await eventually(() => (/three times/.test(readText(log)) ? true : null), 40_000);
+    fresh.type("cat f; exit 5\r");
+    assert.equal(await fresh.over, 5);
+    assert.match(readText(log), /hello\r*\n/);
+    assert.deepEqual(leftRuns(), []);
+
+    const script = "echo left >g; exit 4";
+    const failed = await run(folder, [...onHost, "--keep-on-fail", "--", "sh", "-c", script]);
+    const [, machine = ""] = /mayfly run --enter (\S+)/.exec(failed.stderr) ?? [];
+    for (const status of [6, 7]) {
+      const again = execScript(`${self} --enter ${machine}`, folder, log);
+      await eventually(() => (/which stays/.test(readText(log)) ? true : null), 40_000);
+      again.type(`cat g; exit ${status}\r`);
+      assert.equal(await again.over, status);
+      assert.match(readText(log), /left\r*\n/);
+    }
+    assert.equal((await run(folder, ["--end", machine])).code, 0);
+    assert.deepEqual(leftRuns(), []);
+  });
+
   test("what a killed run left goes with the next", needsPodman, async () => {
     const folder = repository({});
     const running = start(folder, [...inPodman, "--", "sh", "-c", "echo ready; sleep 100"]);
@@ -539,14 +564,30 @@ describe("what cannot be run is refused in words", () => {
       "no provider at all",
       () => repository({}),
       ["--", "true"],
-      /no provider works here: podman: .*host: .*\n.*mayfly doctor/,
+      /no provider works here: .*podman: .*host: .*\n.*mayfly doctor/,
       69,
       { PATH: gitOnly() },
     ],
     ["too much", () => repository({}), ["--memory", "9000gb", "--", "true"], /largest machine/, 64],
     ["no amount", () => repository({}), ["--memory", "much", "--", "true"], /write it like/i, 64],
+    ["no memory", () => repository({}), ["--memory", "0gb", "--", "true"], /no amount of mem/, 64],
+    [
+      "a file where artifacts go",
+      () => repository({ out: "" }),
+      ["--artifacts", "out", "--", "true"],
+      /--artifacts: .*\/out is no folder/,
+      64,
+    ],
+    [
+      "nothing to run but a script",
+      () => repository({ "package.json": "{}" }),
+      onHost,
+      /mayfly run -- npm test/,
+      64,
+    ],
     ["no time", () => repository({}), ["--timeout", "soon", "--", "true"], /no duration/, 64],
-    ["a shell on this host", () => repository({}), [...onHost, "--shell"], /no way into its/, 64],
+    ["a shell in a pipe", () => repository({}), [...onHost, "--shell"], /needs a terminal/, 64],
+    ["a way into nothing", () => repository({}), ["--enter", "x"], /no run has a machine "x"/, 66],
     ["a path outside", () => repository({}), ["--artifact", "../x", "--", "true"], /no path/, 64],
   ];
   for (const [name, folder, args, words, code, environment = none] of cases) {

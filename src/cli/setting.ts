@@ -65,7 +65,9 @@ async function bestProvider(stateFolder: string): Promise<DefaultProvider> {
       hint: "`mayfly doctor` says what is missing and how to mend it.",
     });
   }
-  const better = found.slice(0, found.indexOf(best)).map(({ kind, note }) => `no ${kind}: ${note}`);
+  const better = found
+    .slice(0, found.indexOf(best))
+    .flatMap(({ kind, note }) => (note === null ? [] : [`no ${kind}: ${note}`]));
   const words = [...better, ...(best.note === null ? [] : [best.note])];
   return { kind: best.kind, warning: words.length === 0 ? null : words.join("; so ") };
 }

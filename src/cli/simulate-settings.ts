@@ -153,7 +153,7 @@ async function ownPrice(
   { stateFolder }: Config,
   notes: Set<string>,
 ): Promise<(size: Parameters<Provider["price"]>[0]) => Price> {
-  if (part.kind === "podman" || part.kind === "host") return () => free;
+  if (["qemu", "podman", "host"].includes(part.kind)) return () => free;
   const known = providers[part.kind];
   let opened: Provider | null = null;
   try {

@@ -84,6 +84,7 @@ pools:
     labels: [self-hosted, linux]
     size: 2cpu4gb
     maximum: 4cpu8gb
+    perRepository: 3
     max: 10
     min: 1
     warm: 2
@@ -113,6 +114,7 @@ pools:
       allow: [],
       deny: [],
       accept: ["trusted"],
+      caps: { perRepository: 3, perOwner: null },
       max: 10,
       min: 1,
       warm: 2,

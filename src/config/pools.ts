@@ -47,6 +47,7 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
       // Strangers' code is let in on purpose, never by default.
       accept: pool.accept ?? ["trusted"],
       max: pool.max ?? Math.max(min, warm, fitsTimes(size, machine)),
+      caps: { perRepository: pool.perRepository ?? null, perOwner: pool.perOwner ?? null },
       min,
       warm,
       schedule: pool.schedule ?? [],

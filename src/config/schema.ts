@@ -55,7 +55,7 @@ export function configSchema(kinds: Kinds, base: Size) {
       ),
       providers: key(
         z.record(name, oneOf(kinds.providers)),
-        "What makes machines, by names of your own. Default: `podman` where it works, else `host`.",
+        "What makes machines, by names of your own. Default: the best that works: `qemu`, `podman`, `host`.",
       ),
       pools: key(
         z.record(name, poolSchema(base)),
@@ -88,6 +88,11 @@ function poolSchema(base: Size) {
         z.array(z.enum(trustClasses)).min(1).max(2),
         "Whose code may run: `trusted`, `fork` (a stranger's). Default: trusted only.",
       ),
+      perRepository: key(
+        count.min(1),
+        "Jobs of one repository that it takes on at once; more of them wait. Default: any number.",
+      ),
+      perOwner: key(count.min(1), "The same for all repositories of one owner."),
       max: key(count.min(1), "Machines at once, never more. Default: as many as fit here."),
       min: key(count, "Machines at once, never fewer. Default: 0."),
       warm: key(count, "Idle machines kept ready. Default: 0."),

@@ -16,6 +16,8 @@ export interface Pool {
   readonly allow: readonly string[];
   readonly deny: readonly string[];
   readonly accept: readonly TrustClass[];
+  /** How many jobs of one repository, and of one owner's, the pool takes on at once. */
+  readonly caps: Caps;
   /** Machines of this pool alive at once, never more. */
   readonly max: number;
   /** Machines alive at once, never fewer, waiting for a job or running one. */
@@ -32,6 +34,12 @@ export interface Pool {
   readonly bootDeadlineSeconds: number;
   readonly idleSeconds: number;
   readonly jobDeadlineSeconds: number;
+}
+
+/** Null: as many as there are. */
+export interface Caps {
+  readonly perRepository: number | null;
+  readonly perOwner: number | null;
 }
 
 /** What machines kept ready by a forecast may cost in thirty days: machine-hours, or US dollars. */

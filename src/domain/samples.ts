@@ -26,6 +26,7 @@ export function samplePool(changes: Partial<Pool> = {}): Pool {
     allow: [],
     deny: [],
     accept: ["trusted", "fork"],
+    caps: { perRepository: null, perOwner: null },
     max: 10,
     min: 0,
     warm: 0,

@@ -8,6 +8,7 @@ import { eventually, scratchFolder, startGuest, type GuestProcess } from "../../
 import { serveDesk } from "../cli/run-desk.ts";
 import { guestProgram } from "../guest/program.ts";
 import type { Frame } from "../guest/wire.ts";
+import { Door } from "./door.ts";
 import { RunDesk } from "./desk.ts";
 import type { Step, StepResult } from "./steps.ts";
 
@@ -33,8 +34,8 @@ async function world(source: (() => Promise<Readable>) | null = null): Promise<W
   const shown: Frame[] = [];
   const kept = new Map<string, string>();
   const desk = new RunDesk({
-    claim: "the claim",
-    session: "the session",
+    claim: "the-claim",
+    session: "the-session",
     machine: "m-1",
     now: Date.now,
     source,
@@ -47,14 +48,16 @@ async function world(source: (() => Promise<Readable>) | null = null): Promise<W
     },
   });
   const socket = join(place, "guest", "guest.sock");
-  const server = await serveDesk(desk, socket);
+  const server = await serveDesk(desk, new Door("door word"), socket);
   const birth = {
     managerUrl: `unix:${socket}`,
-    claim: "the claim",
+    claim: "the-claim",
     jobSeconds: 60,
     lifeSeconds: 90,
   };
   const guest = startGuest(guestProgram(birth), place);
+  // A test must not wait for a guest that is gone.
+  void guest.over.then(() => desk.giveUp("lost", guest.console()));
   return {
     desk,
     guest,

@@ -1,8 +1,10 @@
-import { createHash, timingSafeEqual } from "node:crypto";
 import type { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
 import { isInnerPath } from "../domain/native-work.ts";
 import type { Frame } from "../guest/wire.ts";
+import { Bell } from "./bell.ts";
+import { keepInMemory } from "./memory-files.ts";
+import { isSame } from "./secret.ts";
 import { Tail } from "./tail.ts";
 import type { Step, StepResult } from "./steps.ts";
 
@@ -32,8 +34,6 @@ export interface DeskParts {
 
 const silentBytesMax = 4 * 1024 * 1024;
 const tailBytesMax = 16 * 1024;
-const memoryFileBytesMax = 8 * 1024 * 1024;
-const memoryFilesMax = 100;
 const stepsMax = 10_000;
 
 /** A step as it is under way. */
@@ -64,7 +64,7 @@ export class RunDesk {
   #steps = 0;
   #isOver = false;
   #order = Promise.resolve();
-  readonly #waiting = new Set<() => void>();
+  readonly #bell = new Bell();
   /** Told when the guest has redeemed its claim: its machine is up. */
   onUp: () => void = () => {};
   /** Told when a step was handed over. */
@@ -97,7 +97,7 @@ export class RunDesk {
         cancel: null,
         cancelledAs: "cancelled",
       };
-      this.#wake();
+      this.#bell.ring();
     });
   }
 
@@ -106,7 +106,7 @@ export class RunDesk {
     if (this.#current === null || this.#current.cancel !== null) return;
     this.#current.cancel = reason;
     this.#current.cancelledAs = as;
-    this.#wake();
+    this.#bell.ring();
   }
 
   /** The step under way ended without a word of the machine. */
@@ -122,7 +122,7 @@ export class RunDesk {
   /** Nothing more is to be done: a machine that asks is told to end. */
   end(): void {
     this.#isOver = true;
-    this.#wake();
+    this.#bell.ring();
   }
 
   // What the guest asks of it; the words and errors of the fleet's own desk.
@@ -145,7 +145,7 @@ export class RunDesk {
 
   async work(session: string, waitMs: number, signal: AbortSignal): Promise<RunWork | null> {
     this.#check(session);
-    await this.#until(() => this.#isOver || this.#current !== null, waitMs, signal);
+    await this.#bell.until(() => this.#isOver || this.#current !== null, waitMs, signal);
     if (this.#current !== null) {
       this.onTaken(this.#current.step);
       return this.#workOf(this.#current);
@@ -178,7 +178,7 @@ export class RunDesk {
     const { number } = this.#current ?? { number: 0 };
     const isDone = (): boolean =>
       this.#current?.number !== number || this.#current.cancel !== null || this.#isOver;
-    await this.#until(isDone, waitMs, signal);
+    await this.#bell.until(isDone, waitMs, signal);
     if (signal.aborted && this.#current?.number === number) this.onSilence();
     return { cancel: this.#current?.number === number ? (this.#current.cancel ?? null) : null };
   }
@@ -196,12 +196,7 @@ export class RunDesk {
     if (current.step.artifacts.to === "folder") {
       return { path, at, ...(await this.#parts.keep(path, body)) };
     }
-    if (current.files.size >= memoryFilesMax) {
-      throw new MayflyError("too_large", `only ${memoryFilesMax} files are read`);
-    }
-    const content = await readAll(body);
-    current.files.set(path, content);
-    return { path, at, size: content.length, sha256: digest(content).toString("hex") };
+    return { path, at, ...(await keepInMemory(current.files, path, body)) };
   }
 
   async finish(
@@ -223,7 +218,7 @@ export class RunDesk {
     const current = this.#current;
     if (current === null) return;
     this.#current = null;
-    this.#wake();
+    this.#bell.ring();
     const { stdout, stderr, files } = current;
     current.settle({ how, exitCode, detail, stdout: stdout.text, stderr: stderr.text, files });
   }
@@ -260,29 +255,6 @@ export class RunDesk {
       throw unauthenticated("session");
     }
   }
-
-  #wake(): void {
-    for (const look of this.#waiting) look();
-  }
-
-  #until(isDone: () => boolean, waitMs: number, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const leave = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener("abort", leave);
-        this.#waiting.delete(look);
-        resolve();
-      };
-      const look = (): void => {
-        if (isDone()) leave();
-      };
-      const timer = setTimeout(leave, waitMs);
-      signal.addEventListener("abort", leave, { once: true });
-      this.#waiting.add(look);
-      if (signal.aborted) leave();
-      else look();
-    });
-  }
 }
 
 interface RunWork {
@@ -294,28 +266,6 @@ interface RunWork {
   readonly hasSource: boolean;
   readonly artifactRoot?: string;
   readonly hasMore?: true;
-}
-
-async function readAll(body: Readable): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of body.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > memoryFileBytesMax) {
-      throw new MayflyError("too_large", `only files up to ${memoryFileBytesMax} bytes are read`);
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
-}
-
-function digest(content: string | Buffer): Buffer {
-  return createHash("sha256").update(content).digest();
-}
-
-/** Over digests, so that neither length nor first difference shows in the time it takes. */
-function isSame(a: string, b: string): boolean {
-  return timingSafeEqual(digest(a), digest(b));
 }
 
 function unauthenticated(what: "claim" | "session"): MayflyError {

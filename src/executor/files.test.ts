@@ -27,6 +27,27 @@ test("no folder is made where nothing comes", async () => {
   assert.deepEqual(await readdir(folder), []);
 });
 
+test("a folder that nobody chose keeps out of the repository, and one that was is left as it is", async () => {
+  for (const [name, isOurs] of [
+    ["ours", true],
+    ["chosen", false],
+  ] as const) {
+    const artifacts = new ArtifactFolder(join(folder, name), isOurs);
+    await artifacts.keep("a", Readable.from([Buffer.from("x")]));
+    const expected = isOurs ? [".gitignore", "a"] : ["a"];
+    assert.deepEqual((await readdir(join(folder, name))).sort(), expected);
+  }
+  await writeFile(join(folder, "ours", ".gitignore"), "mine\n");
+  await new ArtifactFolder(join(folder, "ours"), true).keep("b", Readable.from([Buffer.from("x")]));
+  assert.equal(await readFile(join(folder, "ours", ".gitignore"), "utf8"), "mine\n");
+});
+
+test("a file in the folder's place is refused before anything runs", async () => {
+  await writeFile(join(folder, "out"), "");
+  await assert.rejects(new ArtifactFolder(join(folder, "out")).check(), { code: "invalid" });
+  await new ArtifactFolder(join(folder, "none")).check();
+});
+
 test("a link in the folder leads nothing out of it", async () => {
   await mkdir(join(folder, "out"));
   await mkdir(join(folder, "elsewhere"));

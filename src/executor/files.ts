@@ -1,6 +1,6 @@
 import { createHash, randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, realpath, rename, rm, statfs } from "node:fs/promises";
+import { mkdir, realpath, rename, rm, stat, statfs, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { Transform, type Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -16,9 +16,22 @@ export class ArtifactFolder {
   readonly path: string;
   readonly kept: string[] = [];
   bytes = 0;
+  readonly #isOurs: boolean;
 
-  constructor(path: string) {
+  /** `isOurs`: nobody chose the folder, so it is kept out of the repository that it lies in. */
+  constructor(path: string, isOurs = false) {
     this.path = path;
+    this.#isOurs = isOurs;
+  }
+
+  /** Throws `invalid` where there is something else in its place. */
+  async check(): Promise<void> {
+    const found = await stat(this.path).catch(() => null);
+    if (found === null || found.isDirectory()) return;
+    throw new MayflyError("invalid", `${this.path} is no folder`, {
+      where: "--artifacts",
+      hint: "Move it away, or name another folder.",
+    });
   }
 
   /**
@@ -52,6 +65,7 @@ export class ArtifactFolder {
     if (parent !== root && !parent.startsWith(`${root}/`)) {
       throw new MayflyError("forbidden", `${quote(path)} would be written elsewhere, by a link`);
     }
+    if (this.#isOurs && this.kept.length === 0) await ignoreInGit(root);
     const { bavail, bsize } = await statfs(root);
     const room = Math.max(0, bavail * bsize - reserveBytes);
     const partial = join(root, `.${randomBytes(6).toString("hex")}.part`);
@@ -75,6 +89,14 @@ export class ArtifactFolder {
     this.bytes += size;
     return { sha256: hash.digest("hex"), size };
   }
+}
+
+async function ignoreInGit(folder: string): Promise<void> {
+  await writeFile(join(folder, ".gitignore"), "*\n", { flag: "wx" }).catch(
+    (error: NodeJS.ErrnoException) => {
+      if (error.code !== "EEXIST") throw error;
+    },
+  );
 }
 
 function noRoom(path: string): MayflyError {

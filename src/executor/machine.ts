@@ -184,7 +184,8 @@ class Watch {
       const isThere = machine?.state === "running" || (!this.#isUp && machine?.state === "booting");
       if (signal.aborted || isThere) return;
       const code = machine?.exitCode ?? null;
-      const how = machine?.state === "ended" ? "it ended by itself" : "it is no longer there";
+      const ended = machine?.end ?? "it ended by itself";
+      const how = machine?.state === "ended" ? ended : "it is no longer there";
       const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
       this.#tell(why);
       this.onLost(why);
@@ -204,20 +205,34 @@ function meaning(code: number): string {
 const holdSecondsMax = 30 * 24 * 3600;
 
 /**
- * Leaves the machine busy with nothing, once its steps are over, so that it stays until its
- * deadline. Returns its work folder.
+ * Leaves the machine with nothing but its shell, once its steps are over, so that it stays until its
+ * deadline. `word` is what the shell knocks with. Returns the work folder; null: `patience` was
+ * aborted before the machine had answered.
  */
-export async function hold(desk: RunDesk): Promise<string> {
-  const where: Step = { title: null, command: ["pwd"] };
-  const { stdout } = await desk.run(where, { hasMore: true, timeoutSeconds: 60 });
-  const step: Step = { title: null, command: ["sleep", String(holdSecondsMax)] };
-  await new Promise<void>((resolve) => {
-    desk.onTaken = (taken) => {
-      if (taken === step) resolve();
-    };
-    void desk.run(step, { hasMore: false, timeoutSeconds: holdSecondsMax });
-  });
-  return stdout.trim();
+export async function hold(
+  desk: RunDesk,
+  word: string,
+  patience: AbortSignal,
+): Promise<string | null> {
+  const giveUp = (): void => desk.giveUp("cancelled", "it was not to be had");
+  patience.addEventListener("abort", giveUp, { once: true });
+  if (patience.aborted) return null;
+  try {
+    const where: Step = { title: null, command: ["pwd"] };
+    const { how, stdout } = await desk.run(where, { hasMore: true, timeoutSeconds: 60 });
+    if (how !== "exited") return null;
+    const environment = { MAYFLY_DOOR: word };
+    const step: Step = { title: null, command: ["mayfly-shell"], environment };
+    const taken = new Promise<void>((resolve) => {
+      desk.onTaken = (taken) => {
+        if (taken === step) resolve();
+      };
+    });
+    const over = desk.run(step, { hasMore: false, timeoutSeconds: holdSecondsMax });
+    return (await Promise.race([taken, over])) === undefined ? stdout.trim() : null;
+  } finally {
+    patience.removeEventListener("abort", giveUp);
+  }
 }
 
 /** Ends a machine for good. Throws `unavailable` when it will not go. */

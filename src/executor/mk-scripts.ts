@@ -81,7 +81,7 @@ shift 5
 variables=
 while [ "$1" != -- ]; do variables="$variables --env $1"; shift; done
 shift
-# mk needs libc alone, and few images have it; its own rc and sed come along.
+# mk needs only libc and libm, and few images have it; its own rc and sed come along.
 plan9=
 [ -d /usr/lib/plan9 ] && plan9="--volume /usr/lib/plan9:/usr/lib/plan9:ro"
 end() { "$tool" rm --force "$name" >/dev/null 2>&1; }

@@ -21,8 +21,8 @@ async function orphan(folders: RunFolders, machine: string): Promise<void> {
 test("a run that lives, or is kept, is nobody's leftover", async () => {
   const folders = new RunFolders(state);
   assert.deepEqual(await folders.leftovers(0), []);
-  await folders.make("host", "run-a");
-  await folders.make("podman", "run-b");
+  await folders.make("host", "run-a", "word");
+  await folders.make("podman", "run-b", "word");
   assert.deepEqual(await folders.leftovers(0), []);
   await orphan(folders, "run-b");
   assert.deepEqual(
@@ -38,7 +38,7 @@ test("a run that lives, or is kept, is nobody's leftover", async () => {
 
 test("a note that is none, or another's, ends nothing", async () => {
   const folders = new RunFolders(state);
-  await folders.make("host", "run-a");
+  await folders.make("host", "run-a", "word");
   await orphan(folders, "run-a");
   const path = join(folders.of("run-a"), "note.json");
   const note = await readFile(path, "utf8");

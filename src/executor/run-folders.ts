@@ -17,6 +17,8 @@ const noteSchema = z.object({
   since: z.string().nullable(),
   /** Until when the machine was to stay after a failure, ms; null: it was not. */
   keptUntil: z.number().nullable(),
+  /** What the machine's shell knocks with. */
+  door: z.string(),
 });
 
 export type RunNote = z.infer<typeof noteSchema>;
@@ -42,13 +44,14 @@ export class RunFolders {
   }
 
   /** Makes the folder of a run of this process; with its note or not at all. */
-  async make(provider: string, machine: string): Promise<string> {
+  async make(provider: string, machine: string, door: string): Promise<string> {
     const draft = join(this.path, `.${machine}`);
     await mkdir(this.path, { recursive: true, mode: 0o700 });
     await mkdir(draft, { mode: 0o700 });
     const { pid } = process;
-    const note: RunNote = { provider, machine, pid, since: await startOf(pid), keptUntil: null };
-    await writeFile(join(draft, "note.json"), JSON.stringify(note));
+    const since = await startOf(pid);
+    const note: RunNote = { provider, machine, pid, since, keptUntil: null, door };
+    await writeFile(join(draft, "note.json"), JSON.stringify(note), { mode: 0o600 });
     await rename(draft, this.of(machine));
     return this.of(machine);
   }
@@ -57,7 +60,7 @@ export class RunFolders {
     const note = await this.read(machine);
     if (note === null) return;
     const path = join(this.of(machine), "note.json");
-    await writeFile(`${path}.new`, JSON.stringify({ ...note, keptUntil: until }));
+    await writeFile(`${path}.new`, JSON.stringify({ ...note, keptUntil: until }), { mode: 0o600 });
     await rename(`${path}.new`, path);
   }
 

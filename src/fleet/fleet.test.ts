@@ -65,6 +65,32 @@ test("a burst beyond the maximum is served in turn, never beyond it", async () =
   await assertNothingLeft(one);
 });
 
+test("a repository gets no more at once than its share, and all of its jobs in the end", async () => {
+  const caps = { perRepository: 2, perOwner: 3 };
+  const one = await world({ pools: [samplePool({ caps, labels: ["a", "b", "c"] })] });
+  const queue = (id: string, label: string, repository: string): void =>
+    one.forge.queue(id, [label], { repository });
+  for (let i = 0; i < 8; i++) queue(`greedy${i}`, "a", "acme/greedy");
+  for (let i = 0; i < 3; i++) queue(`other${i}`, "b", "acme/other");
+  queue("small", "c", "umbrella/small");
+  await one.clock.run(1000);
+  assert.equal(one.provider.alive().length, 4);
+  const held = await findJob(one.store.db, "acme-greedy7");
+  assert.deepEqual([held?.state, held?.pool], ["waiting", null]);
+  assert.match(held?.reason ?? "", /2 jobs of acme\/greedy are in pool small already/);
+  const total = await poolTotal(one.store.db, "small");
+  assert.ok(total.waiting <= 4);
+  for (let step = 0; step < 100; step++) {
+    await one.clock.run(5000);
+    assert.ok(one.provider.alive().length <= 4);
+  }
+  const states = [...one.forge.jobs.values()].map(({ outcome }) => outcome);
+  assert.deepEqual(new Set(states), new Set(["success"]));
+  const reasons = (await history(one.store.db, "acme-greedy7")).map(({ reason }) => reason);
+  assert.ok(reasons.includes("there is room for it in pool small now"), reasons.join("\n"));
+  await assertNothingLeft(one);
+});
+
 test("with every event lost the poll still finds the job, its start and its end", async () => {
   const one = await world();
   one.forge.tells = false;

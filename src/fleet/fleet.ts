@@ -17,6 +17,7 @@ import type { Log } from "./log.ts";
 import { Minter } from "./mint.ts";
 import { runnerName } from "./names.ts";
 import type { Observer } from "./observer.ts";
+import { Listening } from "./listen.ts";
 import { pollForge } from "./poll.ts";
 import { checkedPool, closedPool } from "./pools.ts";
 import { Reconciler } from "./reconciler.ts";
@@ -249,11 +250,14 @@ class RunningFleet implements Fleet {
   }
 
   #keepForge(forge: Forge): void {
-    const { store, clock, log } = this.#parts;
+    const { store, clock, log, chance } = this.#parts;
+    const listening = new Listening(forge, { intake: this.intake, clock, chance, log });
     this.#keep({
       resource: `forge/${forge.name}`,
       tickMs: this.#timing.pollMs,
+      settle: () => listening.settle(),
       round: async (lease, signal) => {
+        listening.go(lease, signal);
         const { intake } = this;
         const parts = { store, intake, clock, lagMs: this.#timing.lagMs };
         const health = await pollForge(parts, forge, lease, signal);

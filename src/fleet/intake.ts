@@ -1,7 +1,7 @@
 import { MayflyError } from "../domain/errors.ts";
 import { jobId, type JobSighting } from "../domain/job.ts";
 import { labelClass, place } from "../domain/matching.ts";
-import type { Pool } from "../domain/pool.ts";
+import type { Caps, Pool } from "../domain/pool.ts";
 import type { Forge, ForgeRequest } from "../forges/forge.ts";
 import { recordSightings, type PlacedSighting } from "../store/jobs.ts";
 import type { Store } from "../store/store.ts";
@@ -61,6 +61,7 @@ export class FleetIntake implements Intake {
         reason: placement.reason,
         // Somebody waits for a native job's answer; another forge's job may be for other runners.
         refused: placement.pool === null && sighting.work !== null,
+        caps: placement.pool === null ? null : capsOf(placement.pool),
       };
     });
   }
@@ -73,6 +74,10 @@ export class FleetIntake implements Intake {
       hint: `The configured ones: ${[...this.#forges.keys()].join(", ")}.`,
     });
   }
+}
+
+function capsOf({ caps }: Pool): Caps | null {
+  return caps.perRepository === null && caps.perOwner === null ? null : caps;
 }
 
 /** A job's identity makes a repeated event harmless; no list of deliveries has to be kept. */

@@ -71,6 +71,7 @@ export function closedPool(left: {
     warm: 0,
     schedule: [],
     learn: null,
+    caps: { perRepository: null, perOwner: null },
     image: null,
     network: false,
     bootDeadlineSeconds: 60,

@@ -6,6 +6,7 @@ import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
 import { findBackOff } from "../store/back-offs.ts";
+import { holdBack, holdsAny, releaseHeld } from "../store/holds.ts";
 import { checkLease } from "../store/leases.ts";
 import {
   dueRunners,
@@ -62,6 +63,7 @@ export class Reconciler {
 
   /** One round under the lease. Resolves to when it wants the next, at the latest (ms). */
   async round(lease: HeldLease, signal: AbortSignal): Promise<number> {
+    await this.#letIn(lease);
     const actions = await this.#plan(lease);
     await this.#claim(lease, actions);
     await this.#retire(lease, actions, signal);
@@ -74,6 +76,19 @@ export class Reconciler {
   /** Resolves when no call of ours is under way. */
   async settle(): Promise<void> {
     await Promise.allSettled(this.#inFlight.values());
+  }
+
+  /** Jobs that were held back, as far as others of their repository are over. */
+  async #letIn(lease: HeldLease): Promise<void> {
+    const { store } = this.#parts;
+    const { name, caps } = this.pool;
+    if (caps.perRepository === null && caps.perOwner === null) return;
+    if (!(await holdsAny(store.db, name))) return;
+    await store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await releaseHeld(tx, name, caps);
+      await holdBack(tx, name, caps);
+    });
   }
 
   async #plan(lease: HeldLease): Promise<readonly PlanAction[]> {

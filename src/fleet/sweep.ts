@@ -131,6 +131,7 @@ export async function sweepForge(
 }
 
 function exitOf(machine: Machine | undefined): string {
+  if (machine?.end !== undefined) return `its machine stopped: ${machine.end}`;
   const code = machine?.exitCode ?? null;
   return code === null
     ? "its machine stopped without a word"

@@ -73,6 +73,15 @@ export interface Forge {
   /** What waits and runs now, by asking. The truth; events are hints. */
   poll(signal: AbortSignal): Promise<readonly JobSighting[]>;
   /**
+   * Hears of jobs on a line that it keeps open, until `signal` aborts. `tell` resolves once they are
+   * stored, and only then is the forge told that they have arrived. Called by whoever holds the
+   * forge's lease, and again some time after it threw. Absent: there is no such line.
+   */
+  listen?(
+    tell: (sightings: readonly JobSighting[]) => Promise<void>,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /**
    * How one job stands that the polls no longer show, or null when the forge knows no such job.
    * Absent: there is nobody to ask, as where jobs are only ever submitted to us.
    */

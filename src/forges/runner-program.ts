@@ -17,7 +17,7 @@ export const serverUrl = web
   .transform((text) => text.replace(/\/+$/, ""));
 
 const program = z.strictObject({
-  url: web.describe("Where the program itself is, no archive of it."),
+  url: web.describe("The program itself, or a copy of it that machines reach."),
   sha256: z
     .string()
     .regex(/^[0-9a-f]{64}$/, { message: "must be 64 hexadecimal digits" })

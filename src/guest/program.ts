@@ -23,6 +23,7 @@ const scripts = {
   "Loop.pm": new URL("./Loop.pm", import.meta.url),
   "Output.pm": new URL("./Output.pm", import.meta.url),
   "Process.pm": new URL("./Process.pm", import.meta.url),
+  "shell.pl": new URL("./shell.pl", import.meta.url),
   "Wire.pm": new URL("./Wire.pm", import.meta.url),
 } as const;
 

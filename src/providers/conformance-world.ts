@@ -208,11 +208,15 @@ export class World {
   }
 }
 
-/** Polls until `condition` holds; fails, naming `what`, when it takes half a minute. */
-export async function until(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const endAt = Date.now() + patienceMs;
+/** Polls until `condition` holds; fails, naming `what`, when it takes half a minute, or `withinMs`. */
+export async function until(
+  what: string,
+  condition: () => Promise<boolean>,
+  withinMs = patienceMs,
+): Promise<void> {
+  const endAt = Date.now() + withinMs;
   while (!(await condition())) {
-    if (Date.now() > endAt) throw new Error(`waited ${patienceMs / 1000} s for ${what}`);
+    if (Date.now() > endAt) throw new Error(`waited ${withinMs / 1000} s for ${what}`);
     await sleep(20);
   }
 }

@@ -30,6 +30,8 @@ export interface Subject {
   readonly options: unknown;
   readonly open?: (context: ProviderContext) => Promise<Provider>;
   readonly lacks?: Partial<Record<Feature, string>>;
+  /** In which a machine's program surely gets to its first words. Default: 2. */
+  readonly speakSeconds?: number;
   /** Why none of it can run here. */
   readonly skip?: string | false;
   /** What is left of a machine outside the provider's folder: containers, mounts, processes. */
@@ -69,7 +71,11 @@ export function conformance(subject: Subject): void {
   };
   describe(`${subject.name} as a provider`, { concurrency: 1 }, () => {
     identity(test);
-    programs(test, subject.lacks?.escapees === undefined ? "tree" : "stay");
+    programs(
+      test,
+      subject.lacks?.escapees === undefined ? "tree" : "stay",
+      subject.speakSeconds ?? 2,
+    );
     ends(test);
     refusals(test);
     if (!subject.lacks?.survival) survival(subject, test);
@@ -221,7 +227,7 @@ function identity(test: Register): void {
   });
 }
 
-function programs(test: Register, deed: "stay" | "tree"): void {
+function programs(test: Register, deed: "stay" | "tree", deadlineSeconds: number): void {
   test(
     "hands over files with their modes, the command as given, and only declared variables",
     ["guest"],
@@ -276,7 +282,7 @@ function programs(test: Register, deed: "stay" | "tree"): void {
     ["guest"],
     async (world, provider) => {
       const spec = world.spec("1", provider);
-      const program = world.program(spec.name, deed, [], { deadlineSeconds: 2 });
+      const program = world.program(spec.name, deed, [], { deadlineSeconds });
       await provider.create(spec, program, never);
       await (
         await world.voice(spec.name)
@@ -460,7 +466,8 @@ function survival(subject: Subject, test: Register): void {
     ["guest"],
     async (world, provider, t) => {
       const spec = world.spec("1", provider);
-      const program = world.program(spec.name, "stay", [], { deadlineSeconds: 3 });
+      const deadlineSeconds = (subject.speakSeconds ?? 2) + 1;
+      const program = world.program(spec.name, "stay", [], { deadlineSeconds });
       await killedManager(subject, world, { spec, program }, t);
       await (
         await world.voice(spec.name)

@@ -62,7 +62,10 @@ export async function bootstrap(
     },
   });
   if (made.code === 0) return;
-  const errors = made.stderr.split("\n").filter((line) => /^(E|Err|W): /.test(line));
+  // Its very last word is only that it failed.
+  const errors = made.stderr
+    .split("\n")
+    .filter((line) => /^(E|Err|W): (?!mmdebstrap failed to run$)/.test(line));
   const why = lastWords(errors.join("\n") || made.stderr);
   throw new ProviderError("invalid", `mmdebstrap could not make the image: ${why}`);
 }
@@ -94,6 +97,31 @@ export async function hostSuite(): Promise<Suite> {
   return { system, suite, sources };
 }
 
+const releases = {
+  debian: "buster bullseye bookworm trixie forky duke sid oldstable stable testing unstable",
+  ubuntu: "bionic focal jammy noble oracular plucky questing resolute devel",
+};
+
+/**
+ * The release to make a system of: `wanted`, else the host's own. Only the host's own distribution's
+ * can be had, since its archive is the one whose keys the host has: throws `invalid` otherwise.
+ */
+export function chooseSuite(host: Suite, wanted: string | null): Suite {
+  if (wanted === null || wanted === host.suite) return host;
+  if (!/^[a-z][a-z0-9-]{0,30}$/.test(wanted)) {
+    throw new ProviderError("invalid", "a release is named like bookworm or noble");
+  }
+  const other = host.system === "debian" ? "ubuntu" : "debian";
+  if (releases[other].split(" ").includes(wanted)) {
+    const names = { debian: "Debian", ubuntu: "Ubuntu" };
+    throw new ProviderError(
+      "invalid",
+      `${wanted} is ${names[other]}'s, and this host's archive is ${names[host.system]}'s: build the image on a host with ${names[other]}`,
+    );
+  }
+  return { system: host.system, suite: wanted, sources: [] };
+}
+
 /** How the host reaches its archive: proxies, retries, whether dates are checked. */
 async function hostAptOptions(signal: AbortSignal): Promise<string> {
   const mend = imageMend;
@@ -105,6 +133,17 @@ async function hostAptOptions(signal: AbortSignal): Promise<string> {
     .filter((line) => kept.test(line))
     .map((line) => `${line}\n`)
     .join("");
+}
+
+/**
+ * Throws `invalid`, saying what to install, unless programs of a foreign architecture (as Debian names
+ * it) run here, which making its system needs.
+ */
+export async function refuseForeign(architecture: string, signal: AbortSignal): Promise<void> {
+  const mend = `let this host run programs of ${architecture}: apt-get install arch-test qemu-user-static binfmt-support`;
+  const environment = toolEnvironment();
+  const { code } = await runTool("arch-test", [architecture], { signal, environment, mend });
+  if (code !== 0) throw new ProviderError("invalid", `no system can be made here; ${mend}`);
 }
 
 /** Waits for a lock that lasts until it is given back, or until this process ends. */

@@ -56,8 +56,8 @@ export async function processesWith(marker: string): Promise<readonly number[]> 
   return found;
 }
 
-/** Sends a signal; false when there is no such process (any more) or it is not ours. */
-export function signalProcess(pid: number, signal: NodeJS.Signals): boolean {
+/** Sends a signal, 0 for none; false when there is no such process (any more) or it is not ours. */
+export function signalProcess(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal);
   } catch {

@@ -22,6 +22,8 @@ export interface Machine {
   readonly createdAt: number;
   /** How its program ended, where the provider can tell. */
   readonly exitCode: number | null;
+  /** How it ended, in words, where there is more to say: it panicked, it was out of time. */
+  readonly end?: string;
 }
 
 /** What a provider's machines can be; offered as labels and used to refuse early. */
@@ -68,11 +70,6 @@ export interface Provider {
    */
   prepare(progress: (line: string) => void, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
-  /**
-   * The command that gives a person at a terminal a shell in a running machine, in `folder` of it.
-   * Absent: this provider has no way in.
-   */
-  shellIn?(name: string, folder: string): readonly string[];
 }
 
 /** What every provider is given to live on. */

@@ -26,7 +26,7 @@ describe("the registry of providers", { timeout: 120_000 }, () => {
       "perl",
       fileURLToPath(new URL("../../examples/exec-provider.pl", import.meta.url)),
     ];
-    const samples = { host: {}, exec: { command } };
+    const samples = { qemu: {}, host: {}, exec: { command } };
     for (const [name, options] of Object.entries(samples)) {
       const kind = providers[name]!;
       const provider = await kind.open(kind.options.parse(options), context);
@@ -38,7 +38,7 @@ describe("the registry of providers", { timeout: 120_000 }, () => {
   });
 
   it("checks each kind without leaving anything running", async () => {
-    for (const name of ["podman", "host"] as const) {
+    for (const name of ["qemu", "podman", "host"] as const) {
       const kind = providers[name];
       const checks = await kind.check(kind.options.parse({}), context, signal);
       assert.ok(checks.length > 0);
@@ -65,7 +65,8 @@ describe("the registry of providers", { timeout: 120_000 }, () => {
   });
 
   it("finds what works here: podman or why not, and always the host", async () => {
-    const [podman, host] = await detect(folder, signal);
+    const [qemu, podman, host] = await detect(join(folder, "providers"), signal);
+    assert.deepEqual(qemu, { kind: "qemu", ready: false, note: null });
     assert.equal(podman?.kind, "podman");
     assert.equal(podman.ready, podman.note === null);
     assert.equal(host?.kind, "host");
@@ -77,7 +78,7 @@ describe("the registry of providers", { timeout: 120_000 }, () => {
     const path = process.env["PATH"];
     process.env["PATH"] = "/nonexistent";
     try {
-      const [podman] = await detect(join(folder, "none"), signal);
+      const [, podman] = await detect(join(folder, "none"), signal);
       assert.equal(podman?.ready, false);
       assert.match(podman?.note ?? "", /apt-get install/);
       const [check] = await providers.podman.check(

@@ -1,11 +1,12 @@
 import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import type { z } from "zod";
 import { ProviderError } from "../domain/errors.ts";
 import type { TrustClass } from "../domain/trust.ts";
 import { execOptions } from "./exec/options.ts";
 import { hostOptions } from "./host/options.ts";
 import { podmanOptions } from "./podman/options.ts";
+import { qemuOptions } from "./qemu/options.ts";
 import type { Check, Provider, ProviderContext } from "./provider.ts";
 
 /** A kind of provider: what a configuration may say of it, and how to start it. */
@@ -47,8 +48,16 @@ function kind<O>(
 }
 
 /** Every provider there is, by the name a configuration gives it. */
-export const providers: Readonly<Record<"podman" | "host" | "exec", ProviderKind>> &
+export const providers: Readonly<Record<"qemu" | "podman" | "host" | "exec", ProviderKind>> &
   Readonly<Record<string, ProviderKind>> = {
+  qemu: kind(
+    {
+      summary: "A machine for each job, with a kernel of its own, made by QEMU on this host.",
+      options: qemuOptions,
+      accepts: ["trusted"],
+    },
+    () => import("./qemu/qemu.ts"),
+  ),
   podman: kind(
     {
       summary: "A container for each job, made by podman on this host.",
@@ -77,18 +86,20 @@ export const providers: Readonly<Record<"podman" | "host" | "exec", ProviderKind
 };
 
 export interface Detected {
-  readonly kind: "podman" | "host";
+  readonly kind: "qemu" | "podman" | "host";
   readonly ready: boolean;
   /** Why it would not do, or what to know of it; null: nothing. */
   readonly note: string | null;
 }
 
 /**
- * Tries the providers that need no configuration, best first: `podman` if containers start and
- * there is an image or the means to make one, and `host`, which works anywhere. `folder` is where
- * providers have their folders; what is learnt of podman stays there for its next start.
+ * Tries the providers that need no configuration, best first: `qemu` if there is an image and KVM
+ * works; `podman` if containers start and there is an image or the means to make one; and `host`,
+ * which works anywhere. `folder` is where providers have their folders, below the state folder;
+ * what is learnt of them stays there for their next start.
  */
 export async function detect(folder: string, signal: AbortSignal): Promise<readonly Detected[]> {
+  const isQemu = await isFitForMachines(folder, signal);
   const containers = join(folder, "podman");
   await mkdir(containers, { recursive: true, mode: 0o700 });
   const { fitness } = await import("./podman/fitness.ts");
@@ -98,7 +109,15 @@ export async function detect(folder: string, signal: AbortSignal): Promise<reado
   });
   const processes = "jobs run as plain processes, without isolation: trusted jobs only";
   return [
+    // Whoever built no image need not be told each time that there is none.
+    { kind: "qemu", ready: isQemu, note: null },
     { kind: "podman", ready: fault === null, note: fault },
     { kind: "host", ready: process.platform !== "win32", note: processes },
   ];
+}
+
+/** Whether `qemu` is to be taken where nobody says what to take. `folder` as for `detect`. */
+export async function isFitForMachines(folder: string, signal: AbortSignal): Promise<boolean> {
+  const { fitness } = await import("./qemu/fitness.ts");
+  return (await fitness(join(folder, "qemu"), dirname(folder), signal)) === null;
 }

@@ -104,8 +104,8 @@ export const mutations: Readonly<Record<string, Mutation>> = {
     edits: [
       {
         file: "store/runners.ts",
-        find: "const room = max - (await aliveInPool(tx, first.pool));",
-        replace: "const room = max + (await aliveInPool(tx, first.pool));",
+        find: "const room = max - (booting + idle + busy + ending);",
+        replace: "const room = max + (booting + idle + busy + ending);",
       },
       {
         file: "fleet/reconciler.ts",

@@ -1,3 +1,4 @@
+import { prepared } from "./prepared.ts";
 import type { Database, Tx } from "./store.ts";
 
 /** While `until` lies ahead, nothing new is asked of `subject` (`provider/box`, `pool/small`). */
@@ -9,13 +10,13 @@ export interface BackOff {
 }
 
 export async function findBackOff(db: Database, subject: string): Promise<BackOff | null> {
-  const row = await db
-    .selectFrom("back_offs")
-    .select(["until", "failures", "reason"])
-    .where("subject", "=", subject)
-    .executeTakeFirst();
+  const [row] = await backOffOf(db, { subject });
   return row ?? null;
 }
+
+const backOffOf = prepared((db, { subject }: { subject: string }) =>
+  db.selectFrom("back_offs").select(["until", "failures", "reason"]).where("subject", "=", subject),
+);
 
 /** Counts one more failure in a row; `untilAfter` says until when, given how many there were. */
 export async function backOff(

@@ -55,11 +55,7 @@ export async function noteHandOver(tx: Tx, name: string, reason: string): Promis
   const runner = await readRunner(tx, name);
   if (runner === null || runner.state === "ended" || runner.state === "gone") return false;
   if (runner.handedAt !== null) return true;
-  await tx.db
-    .updateTable("runners")
-    .set({ handed_at: tx.now })
-    .where("name", "=", name)
-    .execute();
+  await tx.db.updateTable("runners").set({ handed_at: tx.now }).where("name", "=", name).execute();
   await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
   return true;
 }

@@ -1,8 +1,10 @@
 import type { Job, JobOutcome, JobSighting } from "../domain/job.ts";
 import { jobId } from "../domain/job.ts";
 import { advanceJob } from "../domain/lifecycle.ts";
+import type { Caps } from "../domain/pool.ts";
 import type { Size } from "../domain/size.ts";
 import { addFacts, type NewFact } from "./facts.ts";
+import { releaseHeld } from "./holds.ts";
 import { inserter } from "./insert.ts";
 import { toJob } from "./rows.ts";
 import { endRunner, startRunner } from "./runners.ts";
@@ -20,6 +22,8 @@ export interface PlacedSighting {
   readonly reason: string;
   /** No pool will ever take it, so it ends here. */
   readonly refused: boolean;
+  /** What its pool takes on at once; null or absent: it has no such limits. */
+  readonly caps?: Caps | null;
 }
 
 /** Sightings merged at once: bounds what is held of them. */
@@ -48,6 +52,7 @@ const columns = [
   "started_at",
   "ended_at",
   "exit_code",
+  "held_pool",
 ] as const;
 const insertUnlessKnown = inserter<"jobs", keyof JobsTable, { id: string }>(
   "jobs",
@@ -98,12 +103,20 @@ async function insertJobs(
 ): Promise<readonly Job[]> {
   const fresh = new Map<string, Job>();
   const rows: JobsTable[] = [];
+  const capped = new Map<string, Caps>();
+  const held = new Set<string>();
   for (const [id, [first, ...later]] of byId) {
     if (first === undefined) continue;
     const seen = newJob(id, first, tx.now);
     const job = advanced(seen, later) ?? seen;
-    fresh.set(id, job);
-    rows.push(toRow(job, first.size));
+    const { pool, caps = null } = first;
+    const isHeld = pool !== null && caps !== null && job.state === "waiting";
+    // Held at first; if there is room, it is let in before anybody sees it.
+    const known = isHeld ? { ...job, pool: null } : job;
+    if (isHeld) capped.set(pool, caps);
+    if (isHeld) held.add(id);
+    fresh.set(id, known);
+    rows.push({ ...toRow(known, first.size), held_pool: isHeld ? pool : null });
   }
   if (rows.length === 0) return [];
   const taken = await insertUnlessKnown(tx, rows);
@@ -114,9 +127,14 @@ async function insertJobs(
   await addFacts(
     tx,
     jobs.map((job) =>
-      fact(job, isRefused(job) ? "refused" : "seen", `${seenAs(job)}; ${job.reason}`),
+      fact(
+        job,
+        isRefused(job, held.has(job.id)) ? "refused" : "seen",
+        `${seenAs(job)}; ${job.reason}`,
+      ),
     ),
   );
+  for (const [pool, caps] of capped) await releaseHeld(tx, pool, caps);
   return jobs;
 }
 
@@ -258,11 +276,13 @@ function toRow(job: Job, size: Size | null): JobsTable {
     started_at: job.startedAt,
     ended_at: job.endedAt,
     exit_code: job.exitCode,
+    held_pool: null,
   };
 }
 
-function isRefused(job: Job): boolean {
-  return job.outcome === "refused" || job.pool === null;
+/** `isHeld`: it waits for room in its pool. */
+function isRefused(job: Job, isHeld: boolean): boolean {
+  return job.outcome === "refused" || (job.pool === null && !isHeld);
 }
 
 function seenAs(job: Job): string {

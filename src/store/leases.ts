@@ -1,7 +1,8 @@
 import { sql } from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 import { serverNow } from "./postgres.ts";
-import type { Tx } from "./store.ts";
+import { prepared } from "./prepared.ts";
+import type { Database, Tx } from "./store.ts";
 
 /** The right to act for one resource (`pool/small`, `provider/box`, `forge/acme`), for a while. */
 export interface Lease {
@@ -107,21 +108,30 @@ export async function endLeasesOfTheDead(tx: Tx): Promise<void> {
  * resource. The row stays locked until the commit, so nobody takes over in between.
  */
 export async function checkLease(tx: Tx, lease: Lease): Promise<void> {
-  let query = tx.db
+  const { resource, holder, fence } = lease;
+  const held = await heldLease[tx.engine](tx.db, {
+    resource,
+    holder,
+    fence,
+    now: await leaseNow(tx),
+  });
+  if (held.length > 0) return;
+  throw new MayflyError("conflict", `the lease on ${resource} has passed to another replica`);
+}
+
+const selectHeld = (db: Database, lease: Lease & { readonly now: number }) =>
+  db
     .selectFrom("leases")
     .select("fence")
     .where("resource", "=", lease.resource)
     .where("holder", "=", lease.holder)
     .where("fence", "=", lease.fence)
-    .where("expires_at", ">", await leaseNow(tx));
-  if (tx.engine === "postgres") query = query.forUpdate();
-  if ((await query.executeTakeFirst()) === undefined) {
-    throw new MayflyError(
-      "conflict",
-      `the lease on ${lease.resource} has passed to another replica`,
-    );
-  }
-}
+    .where("expires_at", ">", lease.now);
+
+const heldLease = {
+  sqlite: prepared(selectHeld),
+  postgres: prepared((db, lease: Lease & { now: number }) => selectHeld(db, lease).forUpdate()),
+};
 
 async function leaseNow(tx: Tx): Promise<number> {
   return tx.engine === "sqlite" ? tx.now : ((await serverNow(tx.db)) ?? tx.now);

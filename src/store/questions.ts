@@ -1,9 +1,10 @@
-import { sql } from "kysely";
+import { sql, type Selectable } from "kysely";
 import type { Job, JobState } from "../domain/job.ts";
 import type { Runner, RunnerState } from "../domain/runner.ts";
 import type { Size } from "../domain/size.ts";
+import { prepared } from "./prepared.ts";
 import { toJob, toRunner } from "./rows.ts";
-import type { TotalsTable } from "./schema.ts";
+import type { TalliesTable, TotalsTable } from "./schema.ts";
 import type { Database } from "./store.ts";
 
 /** No answer is longer than this many rows, whatever was asked. */
@@ -125,17 +126,20 @@ export async function poolTotals(db: Database): Promise<Map<string, Counts>> {
 }
 
 export async function poolTotal(db: Database, pool: string): Promise<Counts> {
-  const row = await db
-    .selectFrom("totals")
-    .select(["waiting", "booting", "idle", "busy", "ending"])
-    .where("pool", "=", pool)
-    .executeTakeFirst();
+  const [row] = await totalOf(db, { pool });
   return { waiting: 0, booting: 0, idle: 0, busy: 0, ending: 0, ...row };
 }
 
+const totalOf = prepared((db, { pool }: { pool: string }) =>
+  db
+    .selectFrom("totals")
+    .select(["waiting", "booting", "idle", "busy", "ending"])
+    .where("pool", "=", pool),
+);
+
 /** Label classes of a pool that want machines, longest first. */
 export function wantingClasses(db: Database, pool: string, limit: number): Promise<ClassTally[]> {
-  return classes(db, pool, sql<boolean>`gap > 0`, limit);
+  return classes(wanting(db, { pool, limit: bounded(limit) }));
 }
 
 /**
@@ -148,38 +152,44 @@ export async function surplusClasses(
   limit: number,
   always: readonly string[] = [],
 ): Promise<ClassTally[]> {
-  const some = await classes(db, pool, sql<boolean>`gap < 0`, limit);
+  const some = await classes(spare(db, { pool, limit: bounded(limit) }));
   if (some.length < bounded(limit)) return some;
   const lacking = always.filter((one) => some.every(({ labelClass }) => labelClass !== one));
   if (lacking.length === 0) return some;
-  const are = sql<boolean>`gap < 0 and label_class in (${sql.join(lacking)})`;
-  return [...(await classes(db, pool, are, lacking.length)), ...some];
+  const own = tallies(db, pool, lacking.length, gapBelow).where("label_class", "in", lacking);
+  return [...(await classes(own.execute())), ...some];
 }
 
-async function classes(
-  db: Database,
-  pool: string,
-  // Literal, not a parameter: the partial indexes match only then.
-  which: ReturnType<typeof sql<boolean>>,
-  limit: number,
-): Promise<ClassTally[]> {
-  const rows = await db
+// Literal, not parameters: the partial indexes match only then.
+const gapAbove = sql<boolean>`gap > 0`;
+const gapBelow = sql<boolean>`gap < 0`;
+
+type OfPool = { readonly pool: string; readonly limit: number };
+const wanting = prepared((db, { pool, limit }: OfPool) => tallies(db, pool, limit, gapAbove));
+const spare = prepared((db, { pool, limit }: OfPool) => tallies(db, pool, limit, gapBelow));
+
+function tallies(db: Database, pool: string, limit: number, which: typeof gapAbove) {
+  return db
     .selectFrom("tallies")
     .selectAll()
     .where("pool", "=", pool)
     .where(which)
     .orderBy("since")
-    .limit(bounded(limit))
-    .execute();
-  return rows.map(({ label_class: labelClass, waiting, booting, idle, busy, ending, since }) => ({
-    labelClass,
-    waiting,
-    booting,
-    idle,
-    busy,
-    ending,
-    since,
-  }));
+    .limit(limit);
+}
+
+async function classes(found: Promise<Selectable<TalliesTable>[]>): Promise<ClassTally[]> {
+  return (await found).map(
+    ({ label_class: labelClass, waiting, booting, idle, busy, ending, since }) => ({
+      labelClass,
+      waiting,
+      booting,
+      idle,
+      busy,
+      ending,
+      since,
+    }),
+  );
 }
 
 /** Runners of a pool that the reconciler shall look at now, longest due first. */
@@ -189,16 +199,19 @@ export async function dueRunners(
   now: number,
   limit: number,
 ): Promise<Runner[]> {
-  const rows = await db
+  const rows = await due(db, { pool, now, limit: bounded(limit) });
+  return rows.map(toRunner);
+}
+
+const due = prepared((db, { pool, now, limit }: OfPool & { now: number }) =>
+  db
     .selectFrom("runners")
     .selectAll()
     .where("pool", "=", pool)
     .where("due_at", "<=", now)
     .orderBy("due_at")
-    .limit(bounded(limit))
-    .execute();
-  return rows.map(toRunner);
-}
+    .limit(limit),
+);
 
 /** Runners of one class in these states since before a moment, longest first. */
 export async function retirableRunners(
@@ -228,16 +241,19 @@ export async function retirableRunners(
 
 /** When the next runner of a pool is due that is not due yet, or null. */
 export async function nextDue(db: Database, pool: string, now: number): Promise<number | null> {
-  const row = await db
+  const [row] = await dueNext(db, { pool, now });
+  return row?.due_at ?? null;
+}
+
+const dueNext = prepared((db, { pool, now }: { pool: string; now: number }) =>
+  db
     .selectFrom("runners")
     .select("due_at")
     .where("pool", "=", pool)
     .where("due_at", ">", now)
     .orderBy("due_at")
-    .limit(1)
-    .executeTakeFirst();
-  return row?.due_at ?? null;
-}
+    .limit(1),
+);
 
 /** Names of a provider's runners in these states that were asked for before a moment. */
 export async function livingRunners(

@@ -1,6 +1,8 @@
 import { costOf, isForward, type Runner, type RunnerState } from "../domain/runner.ts";
 import { addFacts } from "./facts.ts";
+import { inserter } from "./insert.ts";
 import { checkLease, type Lease } from "./leases.ts";
+import { poolTotal } from "./questions.ts";
 import { toRunner } from "./rows.ts";
 import type { RunnersTable } from "./schema.ts";
 import type { Tx } from "./store.ts";
@@ -11,6 +13,24 @@ export type Claim = Pick<
   Runner,
   "name" | "pool" | "forge" | "provider" | "labels" | "labelClass" | "size" | "price" | "reason"
 >;
+
+const insertRunners = inserter("runners", [
+  "name",
+  "pool",
+  "forge",
+  "provider",
+  "labels",
+  "label_class",
+  "size",
+  "price",
+  "state",
+  "reason",
+  "claimed_at",
+  "born_at",
+  "due_at",
+  "tries",
+  "cost_micro_usd",
+]);
 
 /**
  * Records claims before anything is asked of anybody, never beyond `max` runners alive in the pool
@@ -26,13 +46,16 @@ export async function recordClaims(
   await checkLease(tx, lease);
   const first = claims[0];
   if (first === undefined) return [];
-  const room = max - (await aliveInPool(tx, first.pool));
+  // From the kept total, so that a claim costs the same with ten thousand runners. Only the holder of
+  // the pool's lease adds to it, one unit at a time; everybody else only lowers it.
+  const { booting, idle, busy, ending } = await poolTotal(tx.db, first.pool);
+  const room = max - (booting + idle + busy + ending);
   const taken = claims.slice(0, Math.max(0, room));
   if (taken.length === 0) return [];
-  await tx.db
-    .insertInto("runners")
-    .values(taken.map((claim) => claimRow(claim, tx.now)))
-    .execute();
+  await insertRunners(
+    tx,
+    taken.map((claim) => claimRow(claim, tx.now)),
+  );
   for (const claim of taken) {
     tx.deltas.add(claim.pool, claim.labelClass, runnerTally("claimed"), 1);
     tx.wake(`runner/${claim.name}`);
@@ -48,19 +71,6 @@ export async function recordClaims(
     })),
   );
   return taken.map((claim) => claim.name);
-}
-
-/**
- * From the kept total, so that a claim costs the same with ten thousand runners. Only the holder of
- * the pool's lease adds to it, one unit at a time; everybody else only lowers it.
- */
-async function aliveInPool(tx: Tx, pool: string): Promise<number> {
-  const total = await tx.db
-    .selectFrom("totals")
-    .select(["booting", "idle", "busy", "ending"])
-    .where("pool", "=", pool)
-    .executeTakeFirst();
-  return total === undefined ? 0 : total.booting + total.idle + total.busy + total.ending;
 }
 
 export interface Move {
@@ -163,7 +173,7 @@ export async function readRunner(tx: Tx, name: string): Promise<Runner | null> {
   return row === undefined ? null : toRunner(row);
 }
 
-function claimRow(claim: Claim, now: number): RunnersTable {
+function claimRow(claim: Claim, now: number) {
   return {
     name: claim.name,
     pool: claim.pool,
@@ -173,20 +183,11 @@ function claimRow(claim: Claim, now: number): RunnersTable {
     label_class: claim.labelClass,
     size: JSON.stringify(claim.size),
     price: JSON.stringify(claim.price),
-    state: "claimed",
+    state: "claimed" as const,
     reason: claim.reason,
-    job: null,
-    redeemed: null,
     claimed_at: now,
     // Its machine is asked for at once; a manager that dies in between may have asked.
     born_at: now,
-    asked_at: null,
-    up_at: null,
-    handed_at: null,
-    started_at: null,
-    finished_at: null,
-    ended_at: null,
-    gone_at: null,
     due_at: now,
     tries: 0,
     cost_micro_usd: 0,

@@ -55,6 +55,8 @@ export interface JobsTable {
   started_at: number | null;
   ended_at: number | null;
   exit_code: number | null;
+  /** Instead of `pool`, while it has no room there; null: it is not held. */
+  held_pool: string | null;
 }
 
 export interface RunnersTable {

@@ -1,7 +1,15 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, fdatasync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
-import { SqliteAdapter, SqliteDialect, type SqliteDatabase, type SqliteStatement } from "kysely";
+import { promisify } from "node:util";
+import {
+  SqliteAdapter,
+  SqliteDialect,
+  SqliteDriver,
+  type DatabaseConnection,
+  type SqliteDatabase,
+  type SqliteStatement,
+} from "kysely";
 import { MayflyError } from "../domain/errors.ts";
 
 /** Prepared statements kept; a query's text is its key. Beyond this the oldest goes. */
@@ -12,8 +20,61 @@ const statementsKept = 200;
  * SQLite itself can undo changes of tables, and there is one connection only.
  */
 class EmbeddedDialect extends SqliteDialect {
+  readonly #database: SqliteDatabase;
+  readonly #flush: Flush | null;
+
+  constructor(database: SqliteDatabase, flush: Flush | null) {
+    super({ database });
+    this.#database = database;
+    this.#flush = flush;
+  }
+
   override createAdapter(): SqliteAdapter {
     return new TransactionalAdapter();
+  }
+
+  override createDriver(): SqliteDriver {
+    const config = { database: this.#database };
+    return this.#flush === null
+      ? new SqliteDriver(config)
+      : new FlushingDriver(config, this.#flush);
+  }
+}
+
+/** Resolves once all that was committed is on disk. */
+type Flush = () => Promise<void>;
+
+/**
+ * A commit that leaves its flush to us: SQLite's own would hold up the whole process while the disk
+ * works. Kysely keeps the connection until we are done, so nobody reads what may yet be lost.
+ */
+class FlushingDriver extends SqliteDriver {
+  readonly #flush: Flush;
+  #lost: Error | null = null;
+
+  constructor(config: { readonly database: SqliteDatabase }, flush: Flush) {
+    super(config);
+    this.#flush = flush;
+  }
+
+  override async beginTransaction(connection: DatabaseConnection): Promise<void> {
+    // Linux forgets what it could not write: a later flush that succeeds says nothing of it.
+    if (this.#lost !== null) throw this.#lost;
+    await super.beginTransaction(connection);
+  }
+
+  override async commitTransaction(connection: DatabaseConnection): Promise<void> {
+    await super.commitTransaction(connection);
+    try {
+      await this.#flush();
+    } catch (error) {
+      this.#lost = new MayflyError(
+        "unavailable",
+        `the store cannot be used: the disk failed (${String(error)})`,
+        { hint: "Check the disk of the state folder, then start Mayfly again." },
+      );
+      throw this.#lost;
+    }
   }
 }
 
@@ -87,9 +148,16 @@ class NodeStatement implements SqliteStatement {
   }
 }
 
-/** Kysely's dialect on an open database; `release` is called once it is closed. */
-export function embeddedDialect(db: DatabaseSync, release: () => void): SqliteDialect {
-  return new EmbeddedDialect({ database: new NodeSqlite(db, release) });
+/**
+ * Kysely's dialect on an open database; `release` is called once it is closed, `flush` after each
+ * commit when SQLite does not do that itself.
+ */
+export function embeddedDialect(
+  db: DatabaseSync,
+  release: () => void,
+  flush: Flush | null = null,
+): SqliteDialect {
+  return new EmbeddedDialect(new NodeSqlite(db, release), flush);
 }
 
 /** SQLite's primary result codes for what is no fault of a query: https://sqlite.org/rescode.html */
@@ -116,9 +184,11 @@ function inOurWords<T>(query: () => T): T {
   }
 }
 
+const flushFile = promisify(fdatasync);
+
 /**
  * Opens the embedded store in `folder` (made when missing, for this user only), or in memory when
- * null. Every commit is on disk before it returns (write-ahead log, full sync). Throws `conflict`
+ * null. Every commit is on disk before it returns (write-ahead log, flushed each time). Throws `conflict`
  * when another process holds the folder.
  */
 export function sqliteDialect(folder: string | null): SqliteDialect {
@@ -130,12 +200,21 @@ export function sqliteDialect(folder: string | null): SqliteDialect {
     const db = new DatabaseSync(join(folder, "mayfly.db"), { timeout: 5000 });
     db.exec(`
       pragma journal_mode = wal;
-      pragma synchronous = full;
+      pragma synchronous = normal;
+      pragma temp_store = memory;
       pragma cache_size = -16000;
       pragma wal_autocheckpoint = 4000;
       pragma journal_size_limit = 67108864;
+      pragma schema_version;
     `);
-    return embeddedDialect(db, release);
+    // So set, SQLite flushes the log only before it moves it into the database: each commit is ours
+    // to flush. The log is there since we read, and stays one file while the database is open.
+    const log = openSync(join(folder, "mayfly.db-wal"), "r");
+    const close = (): void => {
+      closeSync(log);
+      release();
+    };
+    return embeddedDialect(db, close, () => flushFile(log));
   } catch (error) {
     release();
     throw unreadable(folder, error);

@@ -2,9 +2,9 @@ import { createAppAuth } from "@octokit/auth-app";
 import { Octokit } from "@octokit/core";
 import type { z } from "zod";
 import { MayflyError } from "../../domain/errors.ts";
+import { BoundedMap } from "../bounded-map.ts";
 import type { Address } from "./address.ts";
 import { boundedFetch, silence, type Fetch } from "./fetch.ts";
-import { Kept } from "./kept.ts";
 import { Quota, type Headers } from "./quota.ts";
 import { explain, isLimit, unreachable } from "./refusals.ts";
 
@@ -55,7 +55,7 @@ const apiVersion = "2022-11-28";
 export class Client {
   readonly quota: Quota;
   readonly #parts: ClientParts;
-  readonly #kept = new Kept<{ etag: string; value: unknown }>(keptMax);
+  readonly #kept = new BoundedMap<string, { etag: string; value: unknown }>(keptMax);
   readonly #app: Octokit | null;
   #octokit: Promise<Octokit> | null = null;
 
@@ -89,7 +89,11 @@ export class Client {
       signal,
       etag: kept?.etag,
     });
-    if (answer === null) return kept?.value as T;
+    if (answer === null) {
+      // Used just now: what was not is forgotten first.
+      if (kept !== undefined) this.#kept.set(key, kept);
+      return kept?.value as T;
+    }
     const read = schema.safeParse(answer.data);
     if (!read.success) {
       const issue = read.error.issues[0];

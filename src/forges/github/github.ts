@@ -26,6 +26,7 @@ import { Runners } from "./runners.ts";
 import { Senders } from "./senders.ts";
 import { checkSignature } from "./signature.ts";
 import { stateOf, toSighting, workflowJob } from "./shapes.ts";
+import { isOfLine, openScaleSet, type ScaleSetLine } from "./scale-set/line.ts";
 import { TokenLife } from "./token-life.ts";
 import { RunTrust } from "./trust.ts";
 import { isPhantom, Watch } from "./watch.ts";
@@ -51,6 +52,9 @@ class GithubForge implements Forge {
   readonly #runners: Runners;
   readonly #senders: Senders | null;
   readonly #isPolled: boolean;
+  readonly #line: ScaleSetLine | null;
+  /** Absent without a scale set. */
+  readonly listen?: NonNullable<Forge["listen"]>;
 
   constructor(options: GithubOptions, context: ForgeContext) {
     const { name, now, log, fetch = globalThis.fetch, installation } = context;
@@ -85,6 +89,20 @@ class GithubForge implements Forge {
     this.#senders =
       options.addresses === undefined ? null : new Senders(options.addresses, client, now);
     this.#isPolled = options.by?.includes("poll") ?? true;
+    this.#line = openScaleSet(options, {
+      forge: name,
+      address,
+      client,
+      fetch,
+      now,
+      log,
+      owner: installation,
+      trust: this.#trust,
+      runners: this.#runners,
+      isOurs: (repository) => this.#repositories.isOurs(repository),
+    });
+    const line = this.#line;
+    if (line !== null) this.listen = (tell, signal) => line.listen(tell, signal);
   }
 
   match(asked: readonly string[], offered: readonly string[]): boolean {
@@ -116,14 +134,14 @@ class GithubForge implements Forge {
 
   async poll(signal: AbortSignal): Promise<readonly JobSighting[]> {
     if (this.#options.secret !== undefined) await this.#redelivery.round(signal);
-    return this.#isPolled ? this.#watch.poll(signal) : [];
+    const polled = this.#isPolled ? await this.#watch.poll(signal) : [];
+    return [...polled, ...(this.#line?.open ?? [])];
   }
 
-  async find(
-    { externalId, attempt, repository }: KnownJob,
-    signal: AbortSignal,
-  ): Promise<JobSighting | null> {
+  async find(job: KnownJob, signal: AbortSignal): Promise<JobSighting | null> {
+    const { externalId, attempt, repository } = job;
     const { now } = this.#context;
+    if (isOfLine(externalId)) return this.#line?.find(job, signal) ?? null;
     const [owner, repo] = repository.split("/");
     try {
       const job = await this.#client.ask(
@@ -154,7 +172,10 @@ class GithubForge implements Forge {
     context: HandOverContext,
     signal: AbortSignal,
   ): Promise<RunnerOrders> {
-    const config = await this.#runners.register(name, labels, signal);
+    const line = this.#isOfScaleSet(labels) ? this.#line : null;
+    const config = await (line !== null
+      ? line.register(name, signal)
+      : this.#runners.register(name, labels, signal));
     return runnerOrders(config, this.#options.runner ?? null, context);
   }
 

@@ -4,7 +4,7 @@ import { secret } from "../../domain/secret.ts";
 import { parseAddress } from "./address.ts";
 
 /** The ways to learn of jobs. */
-export const ways = ["webhook", "poll", "scaleset"] as const;
+const ways = ["webhook", "poll", "scaleset"] as const;
 
 const word = z
   .string()
@@ -29,6 +29,7 @@ export const githubOptions = z
       .describe("An organisation, a repository or an enterprise, at github.com or a server."),
     app: z
       .union([z.int().min(1), z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, "must be an App's id")])
+      .meta({ examples: [123456] })
       .optional()
       .describe("A GitHub App's id, or its client id."),
     installation: z
@@ -58,6 +59,7 @@ export const githubOptions = z
       ),
     addresses: z
       .union([z.literal("github"), z.array(word).min(1).max(100)])
+      .meta({ examples: ["github"] })
       .optional()
       .describe("Where webhooks may come from: `github` (asked of it), or a list of networks."),
     scaleset: z

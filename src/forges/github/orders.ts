@@ -9,6 +9,7 @@ export interface RunnerProgram {
 
 const start = readFileSync(new URL("./start.sh", import.meta.url), "utf8");
 const jobStarted = readFileSync(new URL("./job-started.sh", import.meta.url), "utf8");
+const whose = readFileSync(new URL("./job-started.pl", import.meta.url), "utf8");
 
 /**
  * What a machine runs: GitHub's own runner for one job. The configuration is in a file that only its
@@ -25,6 +26,7 @@ export function runnerOrders(
     files: [
       { path: "start.sh", mode: 0o700, content: start },
       { path: "job-started.sh", mode: 0o700, content: jobStarted },
+      { path: "job-started.pl", mode: 0o700, content: whose },
       { path: "jitconfig", mode: 0o600, content: config },
     ],
     command: ["/bin/sh", "{files}/start.sh"],

@@ -1,6 +1,6 @@
+import { BoundedMap } from "../bounded-map.ts";
 import type { ForgeLog } from "../context.ts";
 import type { Client } from "./client.ts";
-import { Kept } from "./kept.ts";
 import { anything, deliveries, type Delivery } from "./shapes.ts";
 
 export interface RedeliveryParts {
@@ -24,7 +24,7 @@ const events = new Set(["workflow_job", "workflow_run"]);
  */
 export class Redelivery {
   readonly #parts: RedeliveryParts;
-  readonly #tries = new Kept<number>(10_000);
+  readonly #tries = new BoundedMap<string, number>(10_000);
   #roundAt = Number.NEGATIVE_INFINITY;
 
   constructor(parts: RedeliveryParts) {

@@ -1,10 +1,10 @@
 import { MayflyError } from "../../domain/errors.ts";
 import { quote } from "../../domain/words.ts";
+import { BoundedMap } from "../bounded-map.ts";
 import type { ForgeLog } from "../context.ts";
 import type { Registration } from "../forge.ts";
 import type { Address } from "./address.ts";
 import type { Client } from "./client.ts";
-import { Kept } from "./kept.ts";
 import {
   anything,
   groupsPage,
@@ -35,7 +35,7 @@ const nameTries = 3;
 export class Runners {
   readonly #parts: RunnersParts;
   /** Ids by name: what a runner is removed by. */
-  readonly #ids = new Kept<number>(20_000);
+  readonly #ids = new BoundedMap<string, number>(20_000);
   #group: { readonly id: number; readonly at: number } | null = null;
 
   constructor(parts: RunnersParts) {

@@ -50,11 +50,13 @@ rm -f "$runner/.runner" "$runner/.credentials" "$runner/.credentials_rsaparams"
 [ "$(id -u)" != 0 ] || export RUNNER_ALLOW_RUNASROOT=1
 # A program too old for the server is to end instead of going on for ever.
 export ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1
-seconds=${MAYFLY_JOB_SECONDS:-21600}
-unset MAYFLY_WORK MAYFLY_FILES MAYFLY_RUNNER_URL MAYFLY_RUNNER_SHA256 MAYFLY_JOB_SECONDS
+# A whole day to wait for the job; from its start on, job-started.sh minds its time.
+seconds=$((${MAYFLY_JOB_SECONDS:-21600} + 86400 + 60))
+export MAYFLY_RUNNER_PID=$$
+unset MAYFLY_WORK MAYFLY_FILES MAYFLY_RUNNER_URL MAYFLY_RUNNER_SHA256
 
 cd "$runner"
 export ACTIONS_RUNNER_INPUT_JITCONFIG="$config"
 unset config
-# The deadman: whatever hangs is ended, children and all, a minute after the job's own limit.
-exec timeout -k 30 "$((seconds + 60))" ./run.sh
+# The deadman, for when nobody else is left to end it: with all its children.
+exec timeout -k 30 "$seconds" ./run.sh

@@ -1,6 +1,6 @@
 import type { TrustClass } from "../../domain/trust.ts";
+import { BoundedMap } from "../bounded-map.ts";
 import type { Client } from "./client.ts";
-import { Kept } from "./kept.ts";
 import { workflowRun, type WorkflowRun } from "./shapes.ts";
 
 /** Runs remembered: the jobs of one run come together. */
@@ -13,14 +13,14 @@ const askMs = 6_000;
  * comes from. The same repository: somebody with write access pushed it. Another, or one that is no
  * longer there: a fork, also where `pull_request_target` runs it with more rights.
  */
-export function trustOf(run: Pick<WorkflowRun, "repository" | "head_repository">): TrustClass {
+function trustOf(run: Pick<WorkflowRun, "repository" | "head_repository">): TrustClass {
   return run.head_repository?.id === run.repository.id ? "trusted" : "fork";
 }
 
 /** What is known of runs, from polls and `workflow_run` events, or else by asking once a run. */
 export class RunTrust {
   readonly #client: Client;
-  readonly #known = new Kept<TrustClass>(runsMax);
+  readonly #known = new BoundedMap<string, TrustClass>(runsMax);
   readonly #asking = new Map<string, Promise<TrustClass>>();
 
   constructor(client: Client) {

@@ -58,10 +58,8 @@ export class Watch {
   readonly #parts: WatchParts;
   /** What each repository showed last, until it is looked at again. */
   readonly #seen = new Map<string, readonly JobSighting[]>();
-  readonly #visitedAt = new Map<string, number>();
+  readonly #visited = new Map<string, { readonly at: number; readonly status: string }>();
   readonly #stirredAt = new Map<string, number>();
-  /** Which of the two lists a quiet repository is asked for next. */
-  #turn = 0;
 
   constructor(parts: WatchParts) {
     this.#parts = parts;
@@ -108,14 +106,20 @@ export class Watch {
     const isBusy = (name: string): boolean =>
       (this.#seen.get(name)?.length ?? 0) > 0 || (this.#stirredAt.get(name) ?? 0) > since;
     const byAge = [...listed.keys()].sort(
-      (a, b) => (this.#visitedAt.get(a) ?? 0) - (this.#visitedAt.get(b) ?? 0),
+      (a, b) => (this.#visited.get(a)?.at ?? 0) - (this.#visited.get(b)?.at ?? 0),
     );
-    const status = active[this.#turn++ % active.length] ?? "queued";
     const busy = byAge.filter(isBusy).map((repository) => ({ repository, statuses: active }));
-    // All of a small organisation in each poll; of a large one, the quiet take turns.
-    const statuses = listed.size * active.length <= questionsMax / 2 ? active : [status];
-    const quiet = byAge.filter((name) => !isBusy(name));
-    return [...busy, ...quiet.map((repository) => ({ repository, statuses }))];
+    // All of a small organisation in each poll. Of a large one the quiet take turns, each time with
+    // the other of the two lists: a run begins queued, but its later jobs wait in one that runs.
+    const isSmall = listed.size * active.length <= questionsMax / 2;
+    const quiet = byAge
+      .filter((name) => !isBusy(name))
+      .map((repository) => {
+        const isQueuedNext = this.#visited.get(repository)?.status !== "queued";
+        const statuses = isSmall ? active : [isQueuedNext ? "queued" : "in_progress"];
+        return { repository, statuses };
+      });
+    return [...busy, ...quiet];
   }
 
   async #visit(
@@ -156,7 +160,7 @@ export class Watch {
       allowance.questions -= 1;
       sightings.push(...(await this.#jobsOf(run, repository, signal)));
     }
-    this.#visitedAt.set(repository, now());
+    this.#visited.set(repository, { at: now(), status: statuses.at(-1) ?? "" });
     // One list alone does not show that nothing is there.
     if (sightings.length === 0 && statuses.length < active.length) return;
     if (sightings.length > 0) this.#seen.set(repository, sightings);
@@ -192,7 +196,7 @@ export class Watch {
   }
 
   #forget(listed: ReadonlyMap<string, number>): void {
-    for (const map of [this.#seen, this.#visitedAt, this.#stirredAt]) {
+    for (const map of [this.#seen, this.#visited, this.#stirredAt]) {
       for (const name of map.keys()) if (!listed.has(name)) map.delete(name);
     }
   }

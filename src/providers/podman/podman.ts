@@ -163,10 +163,6 @@ class PodmanProvider implements Provider {
     await attempt(signal, () => ensureImage(this.#podman, places, progress, signal));
   }
 
-  shellIn(name: string, folder: string): readonly string[] {
-    return ["podman", "exec", "--interactive", "--tty", `--workdir=${folder}`, name, "sh"];
-  }
-
   async close(): Promise<void> {
     for (const stop of this.#making.values()) stop.abort();
     await this.#disk?.close();

@@ -7,13 +7,13 @@ import { hostArchitecture } from "../local.ts";
 import { place } from "../program.ts";
 import type { MachineSpec, ProviderContext } from "../provider.ts";
 import { findAcceleration, findBoard } from "./accelerator.ts";
-import type { Guest, Network } from "./arguments.ts";
+import type { Disk, Guest, Network } from "./arguments.ts";
 import { findImage } from "./image/images.ts";
 import { readImage, type Part, type StoredImage } from "./image/manifest.ts";
 import { scratchName } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
 
-const defaultImage = "minimal";
+export const defaultImage = "minimal";
 
 /**
  * The image for a machine of `architecture`: `wanted`, else the configured one, by its name, its
@@ -48,8 +48,7 @@ export async function guestOf(
   const kernel = { architecture, kernel: path("kernel") };
   const { accelerator } = await findAcceleration(options.accelerator, kernel, folder, signal);
   const { board, tscKhz } = await findBoard(options.board, architecture, accelerator);
-  const root = { path: path("base.img"), serial: "mayfly-base", readOnly: true };
-  const scratch = { path: scratchName, serial: "mayfly-scratch", readOnly: false };
+  const root = rootDisk(image);
   return {
     name: spec.name,
     architecture,
@@ -61,12 +60,20 @@ export async function guestOf(
     kernel: kernel.kernel,
     initrd: path("initramfs"),
     append: "quiet",
-    disks: scratchBytesOf(spec, options) === null ? [root] : [root, scratch],
+    disks: scratchBytesOf(spec, options) === null ? [root] : [root, scratchDisk],
     network: networkOf(spec),
     memory: null,
     incoming: false,
   };
 }
+
+/** The image's system, as a disk that nobody writes to. */
+export function rootDisk({ folder }: StoredImage): Disk {
+  return { path: join(folder, "base.img"), serial: "mayfly-base", readOnly: true };
+}
+
+/** Where all goes that a machine writes. */
+export const scratchDisk: Disk = { path: scratchName, serial: "mayfly-scratch", readOnly: false };
 
 /** Its size as a file, of whole sectors of 4 KiB; null: its writes go to memory. */
 export function scratchBytesOf({ size }: MachineSpec, options: QemuOptions): number | null {

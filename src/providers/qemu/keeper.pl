@@ -22,7 +22,7 @@ use constant {
 };
 my $frame_max = 65_536;
 my $words_max = 4_096;         # of READY and EXIT
-my $credit = 262_144;          # of each stream, each way, at its start
+my $credit = 262_144;         # of each stream, each way, at its start
 my $streams_max = 128;
 my $small = 1_024;             # a frame below this costs a token
 my $tokens_each_second = 2_000;
@@ -151,7 +151,7 @@ sub heed {
 
 sub panic_words {
   my ($words) = $console_tail =~ /Kernel panic - not syncing: ([^\r\n]*)/;
-  return defined $words ? plain($words, 200) : 'its kernel panicked';
+  return defined $words ? plain($words, 200) : 'it does not say why';
 }
 
 # The memory comes from the template's file, copied on write; only the devices' state is read. QEMU
@@ -250,6 +250,7 @@ sub give_program {
   return if $phase ne 'boot';
   put('given', '');
   my $program = slurp('program');
+  unlink 'program'; # it may hold the job's credential
   my $time = sprintf '{"timeMs":%.0f,', 1_000 * Time::HiRes::time();
   substr($program, 0, 1, $time);
   $room += length $program;

@@ -86,6 +86,23 @@ export async function endOf(folder: string): Promise<End | null> {
   return { how, exitCode: code === "-" ? null : Number(code), words };
 }
 
+const endings: Readonly<Record<string, string>> = {
+  failed: "its program could not be run",
+  panic: "its kernel panicked",
+  boot: "it did not boot",
+  protocol: "it broke the protocol of its channel",
+  lost: "it was lost",
+  stopped: "it was stopped",
+  qemu: "QEMU could not run it",
+};
+
+/** The end of a machine in words; null: nothing was noted. */
+export function endWords(end: End | null): string {
+  if (end === null) return "it was lost: its keeper was killed";
+  if (end.how === "deadline") return `it was ${end.words}`;
+  return `${endings[end.how] ?? end.how}: ${end.words}`;
+}
+
 /** What a machine's folder says of it; null when there is none. */
 export async function describe(
   machines: string,
@@ -109,8 +126,8 @@ export async function describe(
   // Whether it lives comes first: it writes its end before it goes.
   const alive = await isAlive(keeper);
   const end = await endOf(folder);
-  if (end !== null) return { ...seen, state: "ended", exitCode: end.exitCode };
-  if (!alive) return { ...seen, state: "ended" };
+  if (end?.how === "exit") return { ...seen, state: "ended", exitCode: end.exitCode };
+  if (end !== null || !alive) return { ...seen, state: "ended", end: endWords(end) };
   const given = await stat(join(folder, "given")).catch(() => null);
   return { ...seen, state: given === null ? "booting" : "running" };
 }

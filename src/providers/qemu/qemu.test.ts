@@ -1,138 +1,97 @@
 import assert from "node:assert/strict";
-import {
-  copyFile,
-  cp,
-  mkdir,
-  mkdtemp,
-  open as openFile,
-  readFile,
-  readdir,
-  rm,
-  symlink,
-} from "node:fs/promises";
+import { spawn } from "node:child_process";
+import { cp, mkdtemp, open as openFile, readdir, rm, stat, symlink } from "node:fs/promises";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { networkInterfaces, tmpdir } from "node:os";
+import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { conformance } from "../conformance.ts";
 import { destroyed, listed, never, until, World } from "../conformance-world.ts";
 import { isAlive, processesWith } from "../processes.ts";
-import type { MachineSpec, Provider, ProviderContext } from "../provider.ts";
+import type { MachineSpec, Provider } from "../provider.ts";
+import type { StoredImage } from "./image/manifest.ts";
 import { keeperOf, markerOf } from "./machine-folder.ts";
-import { qemuOptions, type QemuOptions } from "./options.ts";
+import { qemuOptions } from "./options.ts";
 import { open } from "./qemu.ts";
-import { imageForTests } from "./testing.ts";
+import { imageForTests, processesOf, Scripts, Stable } from "./testing.ts";
+import { tryImage } from "./try-image.ts";
 
 const image = await imageForTests();
 const skip = typeof image === "string" ? image : false;
-const from = typeof image === "string" ? undefined : image.folder;
 const module = new URL("qemu.ts", import.meta.url).href;
 const timeout = 300_000;
-// The host of the tests may be as busy as it likes.
-const options = qemuOptions.parse({ image: from, cpuPressureMax: 100, snapshot: false });
-
-/** Processes that still have a machine's mark. */
-async function leftovers(name: string): Promise<string[]> {
-  const left = await readdir("/proc");
-  const found: string[] = [];
-  for (const pid of left.filter((entry) => /^\d+$/.test(entry))) {
-    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-    if (command.includes(`guest=${name}\0`)) found.push(`${pid} ${name}`);
-  }
-  return found;
-}
-
-conformance({ name: "qemu, each booted", module, options, skip, leftovers });
-
-/** All worlds share one folder of templates, so that one machine boots for all of them. */
-const shared = await mkdtemp(join(tmpdir(), "mayfly-templates-"));
-const sharedTemplates = join(shared, "templates");
-await mkdir(sharedTemplates);
-after(() => rm(shared, { recursive: true, force: true }));
-const restoring = { ...options, snapshot: true };
-
-async function opened(context: ProviderContext, more: QemuOptions = restoring): Promise<Provider> {
-  await symlink(sharedTemplates, join(context.folder, "templates")).catch(() => {});
-  const probed = join(shared, "accelerator.json");
-  await copyFile(probed, join(context.folder, "accelerator.json")).catch(() => {});
-  const provider = await open(more, context);
-  await copyFile(join(context.folder, "accelerator.json"), probed).catch(() => {});
-  return provider;
-}
-
-if (skip === false) await makeTemplate();
-
-async function makeTemplate(): Promise<void> {
-  const world = await World.make((context) => opened(context));
-  try {
-    const provider = await world.open();
-    const spec = world.spec("1", provider);
-    await provider.create(spec, world.program(spec.name, "stay"), never);
-    await until("a template", async () =>
-      (await readdir(sharedTemplates)).some((name) => name[0] !== "."),
-    );
-  } finally {
-    await world.close();
-  }
-}
+// Skipped tests aside, it is there.
+const sound = image as StoredImage;
+const stable = await Stable.make(image);
+after(() => stable.close());
 
 conformance({
-  name: "qemu, each restored",
+  name: "qemu",
   module,
-  options: restoring,
+  options: stable.options,
   skip,
-  leftovers,
-  open: (context) => opened(context),
+  leftovers: processesOf,
+  speakSeconds: 8,
+  open: (context) => stable.open(context),
+});
+
+describe("an image for machines", { skip, timeout }, () => {
+  it("is tried by booting it", async () => {
+    await tryImage(sound, never);
+  });
+
+  it("is refused when it does not boot, with what it said", async () => {
+    const folder = join(stable.folder, "dead");
+    await cp(sound.folder, folder, { recursive: true });
+    await (await openFile(join(folder, "initramfs"), "w")).close();
+    const tried = tryImage({ ...sound, folder }, never);
+    await assert.rejects(tried, { kind: "invalid", message: /does not work.*panic/s });
+  });
+
+  it("is given up at once when told to", async () => {
+    await assert.rejects(tryImage(sound, AbortSignal.abort()), { kind: "unreachable" });
+  });
 });
 
 describe("a machine of qemu", { skip, timeout }, () => {
   let world: World;
   let provider: Provider;
-  let machines = 0;
+  let scripts: Scripts;
   const told: { fields: object; message: string }[] = [];
 
   before(async () => {
     const warn = (fields: object, message: string) => told.push({ fields, message });
     const log = { info: () => {}, warn };
-    world = await World.make((context) => opened({ ...context, log }));
+    world = await World.make((context) => stable.open({ ...context, log }));
     provider = await world.open();
+    scripts = new Scripts(world, provider);
   });
   after(async () => assert.deepEqual(await world.close(), []));
 
-  const folderOf = (spec: MachineSpec) => join(world.context().folder, "machines", spec.name);
-
-  async function begin(script: string, more: Partial<MachineSpec> = {}): Promise<MachineSpec> {
-    const spec = { ...world.spec(`${++machines}`, provider), ...more };
-    const command = ["/bin/sh", "-c", script];
-    await provider.create(
-      spec,
-      { files: [], command, environment: {}, deadlineSeconds: 60 },
-      never,
-    );
-    return spec;
-  }
-
-  /** Runs a script in a machine to its end: what it wrote, how it ended, and what we were told. */
-  async function say(script: string, more: Partial<MachineSpec> = {}) {
-    const spec = await begin(script, more);
-    await until("its end", async () => (await listed(provider, spec.name))[0]?.state === "ended");
-    const exitCode = (await listed(provider, spec.name))[0]?.exitCode ?? null;
-    const log = await readFile(join(folderOf(spec), "log"), "utf8").catch(() => "");
-    const warning = told.find(({ fields }) => "machine" in fields && fields.machine === spec.name);
-    await destroyed(provider, spec.name);
-    return { log, exitCode, warning };
-  }
+  const say = (script: string, more?: Partial<MachineSpec>) => scripts.say(script, more);
+  const begin = (script: string) => scripts.begin(script);
+  const folderOf = (spec: MachineSpec) => scripts.folderOf(spec);
 
   it("has its own kernel, its name, the right time and a disk of its size", async () => {
-    const { log, exitCode } = await say("uname -n; date +%s; df -BM --output=size / | tail -n 1");
+    const spec = await begin("uname -n; date +%s; df -BM --output=size / | tail -n 1");
+    const { log, exitCode } = await scripts.ended(spec);
     assert.equal(exitCode, 0);
     const [name, seconds, size] = log.split("\n");
-    assert.equal(name, `${world.installation}-${machines}`);
+    assert.equal(name, spec.name);
     assert.ok(Math.abs(Number(seconds) - Date.now() / 1000) < 60);
     const megabytes = Number.parseInt(size ?? "", 10);
     assert.ok(megabytes > 900 && megabytes <= 1024, `${megabytes} MB`);
+  });
+
+  it("boots for itself where it may not be a copy", async () => {
+    const by = await stable.open(world.context(), { snapshot: false });
+    const cold = new Scripts(world, by);
+    const { log, exitCode } = await cold.say("echo up; exit 3");
+    assert.deepEqual([log, exitCode], ["up\n", 3]);
+    await by.close();
   });
 
   it("draws other randomness than a machine from the same template", async () => {
@@ -144,19 +103,96 @@ describe("a machine of qemu", { skip, timeout }, () => {
     assert.equal(new Set(lines).size, 4);
   });
 
-  it("gets an error when its disk is full, and the host's file stays within its size", async () => {
-    const { log, exitCode } = await say("dd if=/dev/zero of=/work/full bs=1M 2>&1; rm /work/full");
-    assert.equal(exitCode, 0);
-    assert.match(log, /No space left/);
+  it("keeps its program on the host no longer than it must", async () => {
+    const spec = await begin("echo up; sleep 1000");
+    await scripts.heard(spec, "up");
+    assert.equal((await readdir(folderOf(spec))).includes("program"), false);
+    await destroyed(provider, spec.name);
   });
 
-  it("tells a kernel's panic from a restart", async () => {
+  it("has the disk of its own size, an error when that is full, and no more of the host's", async () => {
+    const by = await stable.open(world.context());
+    const small = new Scripts(world, by);
+    const size = { ...world.spec("0", by).size, diskGb: 0.0625 };
+    const script = "dd if=/dev/zero of=/work/full bs=1M 2>&1; echo full; sleep 1000";
+    const spec = await small.begin(script, { size });
+    await small.heard(spec, "full\n");
+    assert.match(await small.log(spec), /No space left/);
+    const file = await stat(join(folderOf(spec), "scratch"));
+    assert.equal(file.size, 2 ** 26);
+    assert.ok(file.blocks * 512 <= file.size + 2 ** 20);
+    await destroyed(by, spec.name);
+    await by.close();
+  });
+
+  it("carries several at once, each with its own words and ports", async () => {
+    const script = `perl -MIO::Socket::INET -e 'my $l = IO::Socket::INET->new(Listen => 1,
+      LocalAddr => "127.0.0.1:8080") or die "taken"; $| = 1; print "$ARGV[0]\\n"; sleep 1000' $1`;
+    const words = ["one", "two", "three", "four"];
+    const specs = await Promise.all(words.map((word) => scripts.begin(script, {}, [word])));
+    for (const [n, spec] of specs.entries()) {
+      await scripts.heard(spec, `${words[n]}\n`);
+      assert.equal(await scripts.log(spec), `${words[n]}\n`);
+    }
+    await Promise.all(specs.map(({ name }) => destroyed(provider, name)));
+  });
+
+  it("tells a panic, a restart, a power-off and its time's end apart", async () => {
     const panicked = await say("echo c >/proc/sysrq-trigger; sleep 60");
-    assert.equal(panicked.exitCode, null);
-    assert.equal((panicked.warning?.fields as { end?: string } | undefined)?.end, "panic");
+    assert.deepEqual(
+      [panicked.exitCode, panicked.end],
+      [null, "its kernel panicked: sysrq triggered crash"],
+    );
     const restarted = await say("echo b >/proc/sysrq-trigger; sleep 60");
-    assert.equal(restarted.exitCode, null);
-    assert.match(restarted.warning?.message ?? "", /the guest restarted/);
+    assert.equal(restarted.end, "it was lost: the guest restarted");
+    const off = await say("echo o >/proc/sysrq-trigger; sleep 60");
+    assert.equal(off.end, "it was lost: the guest powered off");
+    const words = told.map(({ message }) => message);
+    for (const { end } of [panicked, restarted, off]) assert.ok(words.includes(end!), end!);
+    const spec = world.spec("late", provider);
+    const command = ["/bin/sleep", "1000"] as const;
+    const program = { files: [], command, environment: {}, deadlineSeconds: 1 };
+    await provider.create(spec, program, never);
+    assert.equal((await scripts.ended(spec)).end, "it was out of time");
+    const missing = { ...program, command: ["/no/such"] as const };
+    await provider.create(spec, missing, never);
+    assert.match(
+      (await scripts.ended(spec)).end ?? "",
+      /^its program could not be run: .*\/no\/such/,
+    );
+  });
+
+  it("survives a fork bomb, and so does the host", async () => {
+    const spec = await begin("echo up; bomb() { bomb | bomb & }; bomb; sleep 1000");
+    await scripts.heard(spec, "up");
+    const keeper = await keeperOf(folderOf(spec));
+    await destroyed(provider, spec.name);
+    assert.equal(await isAlive(keeper!), false);
+    assert.deepEqual(await processesOf(spec.name), []);
+  });
+
+  it("keeps the beginning of a flood of output, and its end", async () => {
+    const { log, exitCode } = await say("head -c 30000000 /dev/zero | tr '\\0' x; exit 5");
+    assert.equal(exitCode, 5);
+    assert.ok(log.length >= 60_000 && log.length <= 65_536, `${log.length} bytes`);
+  });
+
+  it("is ended when its root takes the channel and writes rubbish to it", async () => {
+    // pidfd_open and pidfd_getfd: a copy of a descriptor of the first process.
+    const script = `perl -e 'my $init = syscall 434, 1, 0; for (3 .. 30) {
+      my $copy = syscall 438, $init, $_, 0; next if $copy < 0;
+      next if readlink("/proc/self/fd/$copy") !~ /vport/;
+      open my $port, ">&=", $copy; syswrite $port, "\xff" x 100; print "written\n" }'; sleep 60`;
+    const { end, log } = await say(script);
+    assert.equal(log, "");
+    assert.match(end ?? "", /^it broke the protocol of its channel: a frame of \d{10} bytes$/);
+  });
+
+  it("is ended when it never gets ready", async () => {
+    const by = await stable.open(world.context(), { snapshot: false, bootSeconds: 1 });
+    const { end } = await new Scripts(world, by).say("true");
+    assert.equal(end, "it did not boot: not ready after 1 s");
+    await by.close();
   });
 
   it("ends with its keeper, whatever kills that, and nothing is left", async () => {
@@ -164,9 +200,9 @@ describe("a machine of qemu", { skip, timeout }, () => {
     const keeper = await keeperOf(folderOf(spec));
     process.kill(keeper!.pid, "SIGKILL");
     await until("its end", async () => (await listed(provider, spec.name))[0]?.state === "ended");
-    await until("QEMU's end", async () => (await leftovers(spec.name)).length === 0);
+    await until("QEMU's end", async () => (await processesOf(spec.name)).length === 0);
     assert.deepEqual(await processesWith(markerOf(folderOf(spec))), []);
-    await destroyed(provider, spec.name);
+    assert.equal((await scripts.ended(spec)).end, "it was lost: its keeper was killed");
   });
 
   it("is ended though its keeper is stopped", async () => {
@@ -175,7 +211,31 @@ describe("a machine of qemu", { skip, timeout }, () => {
     process.kill(keeper!.pid, "SIGSTOP");
     await destroyed(provider, spec.name);
     assert.equal(await isAlive(keeper!), false);
-    assert.deepEqual(await leftovers(spec.name), []);
+    assert.deepEqual(await processesOf(spec.name), []);
+  });
+
+  it("ends with a manager that is killed, where it is not to outlive it", async () => {
+    const spec = world.spec("short", provider);
+    const { now: _now, log: _log, ...context } = world.context();
+    const options = { ...stable.options, outlive: false };
+    const program = {
+      files: [],
+      command: ["/bin/sleep", "1000"],
+      environment: {},
+      deadlineSeconds: 100,
+    };
+    const order = { module, options, context, spec, program };
+    const script = fileURLToPath(new URL("../conformance-manager.ts", import.meta.url));
+    const stdio = ["ignore", "pipe", "inherit"] as const;
+    const manager = spawn(process.execPath, [script, JSON.stringify(order)], { stdio: [...stdio] });
+    const [first] = await once(manager.stdout.setEncoding("utf8"), "data");
+    assert.equal(first, "made\n");
+    const keeper = await keeperOf(folderOf(spec));
+    assert.ok(keeper !== null && (await isAlive(keeper)));
+    manager.kill("SIGKILL");
+    await until("its end", async () => !(await isAlive(keeper)));
+    assert.deepEqual(await processesOf(spec.name), []);
+    assert.equal((await scripts.ended(spec)).end, "it was stopped: its parent ended");
   });
 
   it("reaches no host from a strangers' job, and has no card unless asked", async () => {
@@ -191,9 +251,9 @@ describe("a machine of qemu", { skip, timeout }, () => {
       ...places.map((place) => `${place}:${port}`),
       ...["169.254.169.254:80", "10.0.2.3:53", "192.168.0.1:80", "1.1.1.1:443"],
     ];
-    const script = `perl -MIO::Socket::INET -e 'for (@ARGV) {
+    const script = `perl -MIO::Socket::INET -e 'for (@ARGV) { next if fork;
       my $is = IO::Socket::INET->new(PeerAddr => $_, Timeout => 3) ? "open" : "closed";
-      print "$_ $is\\n" }' ${tries.join(" ")}; ls /sys/class/net`;
+      print "$_ $is\\n"; exit } 1 while wait > 0' ${tries.join(" ")}; ls /sys/class/net`;
     try {
       const closed = await say(script, { network: true, trust: ["trusted", "fork"] });
       assert.equal(closed.exitCode, 0, closed.log);
@@ -212,34 +272,70 @@ describe("a machine of qemu", { skip, timeout }, () => {
   });
 
   it("is not made of an image of which one byte is another", async () => {
-    const damaged = join(shared, "damaged");
-    await cp(from!, damaged, { recursive: true });
-    await rm(join(damaged, "verified.json"), { force: true });
-    const worse = await world.open();
-    const by = await opened(world.context(), { ...restoring, image: damaged });
-    const spec = world.spec("damaged", by);
-    const program = world.program(spec.name, "stay");
-    await by.create(spec, program, never);
-    await destroyed(by, spec.name);
-    const file = await openFile(join(damaged, "base.img"), "r+");
+    const damaged = join(stable.folder, "damaged");
+    await cp(sound.folder, damaged, { recursive: true });
+    const path = join(damaged, "base.img");
+    const file = await openFile(path, "r+");
     const { buffer } = await file.read(Buffer.alloc(1), 0, 1, 1_000_000);
     await file.write(Buffer.from([buffer[0]! ^ 1]), 0, 1, 1_000_000);
     await file.close();
-    const refused = by.create(spec, program, never);
+    const by = await stable.open(world.context(), { image: damaged });
+    const spec = world.spec("damaged", by);
+    const refused = by.create(spec, world.program(spec.name, "stay"), never);
     await assert.rejects(refused, { kind: "invalid", message: /base\.img is damaged/ });
-    assert.deepEqual(await worse.list(never), []);
+    assert.deepEqual(await by.list(never), []);
     const checks = await by.check(never);
     assert.equal(checks.find(({ name }) => name === "image")?.ok, false);
     await by.close();
+    await rm(damaged, { recursive: true });
   });
 
   it("is refused where the host cannot carry it", async () => {
     const reserveMemoryMb = 1024 * 1024 * 1024;
-    const by = await opened(world.context(), { ...restoring, reserveMemoryMb });
+    const by = await stable.open(world.context(), { reserveMemoryMb });
     const spec = world.spec("large", by);
     const refused = by.create(spec, world.program(spec.name, "stay"), never);
     await assert.rejects(refused, { kind: "no_capacity", message: /memory are free/ });
     assert.deepEqual(await by.list(never), []);
     await by.close();
+  });
+});
+
+describe("a host without QEMU", () => {
+  for (const there of [[], ["perl", "setpriv"]]) {
+    const what = there.length === 0 ? "not even perl" : there.join(" and ");
+    it(`says what to install, and makes no machine (${what})`, { skip }, async () => {
+      const world = await World.make((context) => stable.open(context, { accelerator: "tcg" }));
+      const path = process.env["PATH"];
+      try {
+        const provider = await world.open();
+        const tools = await mkdtemp(join(stable.folder, "tools-"));
+        for (const name of there) await symlink(`/usr/bin/${name}`, join(tools, name));
+        process.env["PATH"] = tools;
+        const spec = world.spec("1", provider);
+        const refused = provider.create(spec, world.program(spec.name, "stay"), never);
+        await assert.rejects(refused, { kind: "invalid", message: /apt-get install/ });
+        assert.deepEqual(await provider.list(never), []);
+      } finally {
+        process.env["PATH"] = path;
+        await world.close();
+      }
+    });
+  }
+
+  it("is told what to install", async () => {
+    const world = await World.make((context) => open(qemuOptions.parse({}), context));
+    const path = process.env["PATH"];
+    try {
+      const provider = await world.open();
+      process.env["PATH"] = "/nonexistent";
+      const lacking = (await provider.check(never)).filter(({ ok }) => !ok);
+      assert.ok(lacking.length > 0);
+      const mends = lacking.map(({ mend }) => mend ?? "").join("\n");
+      assert.match(mends, /apt-get install qemu-system-x86|use Linux/);
+    } finally {
+      process.env["PATH"] = path;
+      await world.close();
+    }
   });
 });

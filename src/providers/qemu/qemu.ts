@@ -1,44 +1,43 @@
 import { spawn } from "node:child_process";
 import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
+import type { Architecture } from "../../domain/size.ts";
 import { firstLine } from "../child.ts";
 import { Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
-import { isAlive, processesWith, signalProcess } from "../processes.ts";
 import { refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { checkQemu, lendsOf } from "./check.ts";
-import { guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
+import { endKeeper, endMarked } from "./ending.ts";
+import { attempt, failureOf, ignoreMissing } from "./faults.ts";
+import { defaultImage, guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
 import { verifyOnce } from "./image/images.ts";
+import { variants } from "./image/recipe.ts";
 import { findLoad, refuseOverload } from "./load.ts";
 import {
   describe,
   endOf,
   keeperOf,
   makeMachineFolder,
-  markerOf,
   memoryOf,
   removeMachineFolder,
 } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
 import { toolEnvironment } from "./run.ts";
 import { Templates, type Template } from "./template.ts";
+import { tryImage } from "./try-image.ts";
 
 export { checkQemu as check };
 
-const perlMend = "install it: apt-get install perl";
 /** A keeper starts QEMU in some 100 ms; a host this slow has other troubles. */
 const startMs = 30_000;
 /** The inside beats each 5 s; a guest this long without a sign is lost. */
 const silenceSeconds = 60;
-/** How long `destroy` waits for a keeper before it says `ending`. */
-const patienceMs = 8_000;
 
 /**
  * Opens the provider. The first time after a boot it finds out by a trial boot whether KVM works,
@@ -70,7 +69,8 @@ class QemuProvider implements Provider {
   readonly #options: QemuOptions;
   readonly #context: ProviderContext;
   readonly #places: Places;
-  readonly #lends: Capabilities;
+  #lends: Capabilities;
+  #cannotCopy = false;
   readonly #turns = new Turns();
   /** Machines whose end was told. */
   readonly #told = new Set<string>();
@@ -99,7 +99,9 @@ class QemuProvider implements Provider {
       await verifyOnce(image);
       const { folder } = this.#context;
       const guest = await guestOf(spec, image, this.#options, folder, signal);
-      const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds) };
+      const isThere = await exists(join(this.#places.machines, spec.name));
+      const template = isThere ? null : await this.#template(spec, guest, signal);
+      const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds), template };
       return this.#turns.take(spec.name, () => this.#make(order, signal));
     });
   }
@@ -145,7 +147,24 @@ class QemuProvider implements Provider {
     return checkQemu(this.#options, this.#context, signal);
   }
 
-  async prepare(): Promise<void> {}
+  /** Builds the image where there is none and the configuration names one that can be built. */
+  async prepare(progress: (line: string) => void, signal: AbortSignal): Promise<void> {
+    const options = this.#options;
+    const [architecture] = this.#lends.architectures;
+    if (architecture === undefined || (await hasImage(architecture, options, this.#context)))
+      return;
+    const variant = variants.find((each) => each === (options.image ?? defaultImage));
+    // Throws, with what to do.
+    if (variant === undefined)
+      return void (await imageFor(null, architecture, options, this.#context));
+    const { buildImage } = await import("./image/build.ts");
+    const folder = join(this.#context.stateFolder, "images");
+    const wanted = { folder, variant, architecture, suite: null, check: tryImage };
+    await buildImage(wanted, progress, signal);
+    const { capabilities, warning } = await lendsOf(options, this.#context);
+    this.#lends = capabilities;
+    if (warning !== null) this.#context.log.warn({ provider: this.name }, warning);
+  }
 
   async close(): Promise<void> {
     await this.#places.templates.close();
@@ -161,18 +180,25 @@ class QemuProvider implements Provider {
     const { machines } = this.#places;
     const { name } = order.spec;
     const folder = join(machines, name);
-    if ((await stat(folder).catch(() => null)) === null) {
+    if (!(await exists(folder))) {
       await this.#refuseOverload(order.spec);
       await this.#write(folder, order);
     }
     if ((await keeperOf(folder)) === null) {
-      const fault = await this.#start(folder, signal);
+      const fault = await this.#start(folder, signal).catch(
+        async (error: NodeJS.ErrnoException) => {
+          // Nothing was started, so there is no machine.
+          if (error.syscall?.startsWith("spawn") === true) await removeMachineFolder(folder);
+          throw error;
+        },
+      );
       if (fault !== null) {
         await this.#forget(folder, signal);
-        if (!order.restored) throw failureOf(fault);
+        if (order.template === null) throw failureOf(fault);
         // What a template was made by may have changed: once more, without it.
-        await this.#places.templates.drop(order.guest);
-        return this.#make({ ...order, restored: false }, signal);
+        const { spec, guest } = order;
+        await this.#places.templates.drop(guest, scratchBytesOf(spec, this.#options));
+        return this.#make({ ...order, template: null }, signal);
       }
     }
     const machine = await describe(machines, name, this.#context.now());
@@ -181,11 +207,9 @@ class QemuProvider implements Provider {
   }
 
   async #write(folder: string, order: Order): Promise<void> {
-    const { spec, guest, given, seconds } = order;
+    const { spec, guest, given, seconds, template } = order;
     const options = this.#options;
     const scratchBytes = scratchBytesOf(spec, options);
-    const template = order.restored === false ? null : await this.#template(guest, scratchBytes);
-    order.restored = template !== null;
     const memory = template === null ? null : { path: template.memory, shared: false };
     const command = qemuCommand({ ...guest, memory, incoming: template !== null });
     const settings = {
@@ -202,18 +226,27 @@ class QemuProvider implements Provider {
     await makeMachineFolder(folder, orders);
   }
 
-  /** What to restore from; without one, this machine boots, and one is made for the next. */
-  async #template(guest: Guest, scratchBytes: number | null): Promise<Template | null> {
-    if (!this.#options.snapshot) return null;
+  /**
+   * What to restore from. The first machine of its kind waits until one like it has booted; were it
+   * to boot by itself beside that, both would take longer. Null: each boots for itself.
+   */
+  async #template(spec: MachineSpec, guest: Guest, signal: AbortSignal): Promise<Template | null> {
+    if (!this.#options.snapshot || this.#cannotCopy) return null;
     const { templates } = this.#places;
-    const template = await templates.find(guest);
-    if (template === null) {
-      templates.make(guest, scratchBytes).catch((error: Error) => {
-        const fields = { provider: this.name, error: error.message };
-        this.#context.log.warn(fields, "no machine to copy could be made: each boots for itself");
-      });
+    const scratchBytes = scratchBytesOf(spec, this.#options);
+    const found = await templates.find(guest, scratchBytes);
+    if (found !== null) return found;
+    await this.#refuseOverload(spec);
+    try {
+      await untilAborted(signal, templates.make(guest, scratchBytes));
+      return await templates.find(guest, scratchBytes);
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ProviderError)) throw error;
+      this.#cannotCopy = true;
+      const fields = { provider: this.name, error: error.message };
+      this.#context.log.warn(fields, "no machine to copy could be made: each boots for itself");
+      return null;
     }
-    return template;
   }
 
   async #refuseOverload({ size }: MachineSpec): Promise<void> {
@@ -251,13 +284,13 @@ class QemuProvider implements Provider {
   }
 
   /** Tells the operator, once, of an end that was not its program's. */
-  async #tell({ name, state }: Machine): Promise<void> {
-    if (state !== "ended" || this.#told.has(name)) return;
+  async #tell({ name, state, end }: Machine): Promise<void> {
+    if (state !== "ended" || end === undefined || this.#told.has(name)) return;
     this.#told.add(name);
-    const end = await endOf(join(this.#places.machines, name));
-    if (end?.how === "exit" || end?.how === "stopped") return;
-    const { how, words } = end ?? { how: "lost", words: "its keeper was killed" };
-    this.#context.log.warn({ provider: this.name, machine: name, end: how }, words);
+    const noted = await endOf(join(this.#places.machines, name));
+    if (noted?.how === "stopped") return;
+    const fields = { provider: this.name, machine: name, end: noted?.how ?? "lost" };
+    this.#context.log.warn(fields, end);
   }
 }
 
@@ -267,65 +300,21 @@ interface Order {
   readonly guest: Guest;
   readonly given: string;
   readonly seconds: number;
-  /** Whether it came from a template; false before: it must not. */
-  restored?: boolean;
+  /** What it is a copy of; null: it boots. */
+  readonly template: Template | null;
 }
 
-function failureOf(words: string): ProviderError {
-  if (/cannot allocate memory|cannot set up guest memory/i.test(words)) {
-    return new ProviderError("no_capacity", `QEMU does not run: ${words}`);
-  }
-  return new ProviderError("invalid", `QEMU does not run: ${words}`);
+async function exists(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => null)) !== null;
 }
 
-async function endKeeper(folder: string, signal: AbortSignal): Promise<boolean> {
-  const keeper = await keeperOf(folder);
-  if (keeper === null) return true;
-  for (let waitedMs = 0; waitedMs < patienceMs; waitedMs += 20) {
-    if (!(await isAlive(keeper))) return true;
-    // It ends its QEMU when asked; one that does not, because it is stopped, is killed.
-    if (waitedMs % 200 === 0) {
-      signalProcess(keeper.pid, waitedMs < patienceMs - 2_000 ? "SIGTERM" : "SIGKILL");
-    }
-    await sleep(20, undefined, { signal });
-  }
-  return false;
-}
-
-/** Kills what outlived its keeper, if anything could; false when something is left after all. */
-async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> {
-  for (let tries = 0; tries < 50; tries += 1) {
-    const left = await processesWith(markerOf(folder));
-    if (left.length === 0) return true;
-    for (const pid of left) signalProcess(pid, "SIGKILL");
-    await sleep(20, undefined, { signal });
-  }
-  return false;
-}
-
-async function attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
-  try {
-    return await untilAborted(signal, work());
-  } catch (error) {
-    throw asProviderError(error, signal);
-  }
-}
-
-function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
-  if (error instanceof ProviderError) return error;
-  const { code, message, syscall } = error as NodeJS.ErrnoException;
-  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
-    return new ProviderError("quota", `the host is full: ${message}`);
-  }
-  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
-  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
-    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
-  }
-  return new ProviderError("unreachable", message);
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== "ENOENT") throw error;
+async function hasImage(
+  architecture: Architecture,
+  options: QemuOptions,
+  context: ProviderContext,
+): Promise<boolean> {
+  return imageFor(null, architecture, options, context).then(
+    () => true,
+    () => false,
+  );
 }

@@ -1,14 +1,17 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import type { Duplex, Readable } from "node:stream";
+import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { lastWords } from "../child.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
+import { FrameReader, type Frame } from "./frames.ts";
 import { Qmp } from "./qmp.ts";
 
 export const qemuMend =
   "install it: apt-get install qemu-system-x86 (arm64 guests: qemu-system-arm) and util-linux";
 const wordsBytesMax = 65_536;
+const framesMax = 64;
 
 /** What tools of ours need of our environment: where programs are, and nothing secret. */
 export function toolEnvironment(): NodeJS.ProcessEnv {
@@ -21,6 +24,7 @@ export class Qemu {
   readonly channel: Duplex;
   readonly #child: ChildProcess;
   readonly #exited: Promise<unknown>;
+  readonly #frames: Frame[] = [];
   #errors = "";
   #console = "";
 
@@ -39,7 +43,7 @@ export class Qemu {
     } catch {
       await qemu.end();
       const words = lastWords(qemu.#errors);
-      const missing = /setpriv: failed to execute|ENOENT/.test(words) ? `; ${qemuMend}` : "";
+      const missing = /failed to execute|ENOENT/.test(words) ? `; ${qemuMend}` : "";
       throw new ProviderError("invalid", `QEMU does not run: ${words}${missing}`);
     }
   }
@@ -54,9 +58,29 @@ export class Qemu {
       this.#console = (this.#console + chunk).slice(-wordsBytesMax);
     });
     this.channel = child.stdio[3] as Duplex;
-    this.channel.on("error", ignore);
+    const reader = new FrameReader();
+    this.channel.on("error", ignore).on("data", (chunk: Buffer) => {
+      try {
+        // It says two words before it ends; one that says more is not listened to.
+        this.#frames.push(...reader.take(chunk).slice(0, framesMax - this.#frames.length));
+      } catch {
+        this.channel.destroy();
+      }
+    });
     this.qmp = new Qmp(child.stdio[4] as Duplex);
     this.#exited = once(child, "close").catch((error: Error) => (this.#errors += error.message));
+  }
+
+  /** What the guest's frame of `type` holds, once it comes. Throws `unreachable` if it will not. */
+  async heard(type: number, signal: AbortSignal): Promise<Buffer> {
+    for (;;) {
+      const found = this.#frames.find((frame) => frame.type === type);
+      if (found !== undefined) return found.payload;
+      if (signal.aborted || this.channel.destroyed) {
+        throw new ProviderError("unreachable", "the machine did not do what it was booted for");
+      }
+      await sleep(10, undefined, { signal }).catch(ignore);
+    }
   }
 
   /** The last that the guest's kernel wrote. */

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
+import { signalProcess } from "../processes.ts";
 import { qemuBinary, type Guest } from "./arguments.ts";
-import { FrameReader, frameTypes } from "./frames.ts";
+import { frameTypes } from "./frames.ts";
 import { makeScratch, scratchName } from "./machine-folder.ts";
 import { Qemu } from "./run.ts";
 
@@ -29,9 +29,9 @@ export class Templates {
     this.#folder = folder;
   }
 
-  /** The template for guests like this one; null when there is none yet. */
-  async find(guest: Guest): Promise<Template | null> {
-    const folder = join(this.#folder, await keyOf(guest));
+  /** The template for guests like this one, with such a disk; null when there is none yet. */
+  async find(guest: Guest, scratchBytes: number | null): Promise<Template | null> {
+    const folder = join(this.#folder, await keyOf(guest, scratchBytes));
     const template = { memory: join(folder, "memory"), state: join(folder, "state") };
     if ((await stat(template.state).catch(() => null)) === null) return null;
     const now = new Date(Math.ceil(performance.timeOrigin + performance.now()));
@@ -44,7 +44,7 @@ export class Templates {
    * program, and keeps that. Twice at once makes one. Throws as `Qemu` does.
    */
   async make(guest: Guest, scratchBytes: number | null): Promise<void> {
-    const key = await keyOf(guest);
+    const key = await keyOf(guest, scratchBytes);
     const making =
       this.#making.get(key) ??
       this.#make(guest, key, scratchBytes).finally(() => this.#making.delete(key));
@@ -53,8 +53,11 @@ export class Templates {
   }
 
   /** Forgets the template for guests like this one: it did not do. */
-  async drop(guest: Guest): Promise<void> {
-    await rm(join(this.#folder, await keyOf(guest)), { recursive: true, force: true });
+  async drop(guest: Guest, scratchBytes: number | null): Promise<void> {
+    await rm(join(this.#folder, await keyOf(guest, scratchBytes)), {
+      recursive: true,
+      force: true,
+    });
   }
 
   /** Removes drafts of a manager that was killed and the templates used longest ago. */
@@ -64,8 +67,9 @@ export class Templates {
     for (const name of entries) {
       const path = join(this.#folder, name);
       if (name.startsWith(".")) {
-        const key = name.split(".")[1] ?? "";
-        if (!this.#making.has(key)) await rm(path, { recursive: true, force: true });
+        // Another process of ours may make one just now: `mayfly run` beside a server.
+        const maker = Number(name.split(".")[2]);
+        if (!signalProcess(maker, 0)) await rm(path, { recursive: true, force: true });
         continue;
       }
       const found = await stat(path).catch(() => null);
@@ -81,7 +85,8 @@ export class Templates {
   }
 
   async #make(guest: Guest, key: string, scratchBytes: number | null): Promise<void> {
-    const draft = join(this.#folder, `.${key}.${randomBytes(6).toString("hex")}`);
+    const suffix = `${process.pid}.${randomBytes(6).toString("hex")}`;
+    const draft = join(this.#folder, `.${key}.${suffix}`);
     await mkdir(draft, { recursive: true, mode: 0o700 });
     try {
       if (scratchBytes !== null) await makeScratch(draft, scratchBytes);
@@ -99,8 +104,10 @@ async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<voi
   const memory = { path: join(draft, "memory"), shared: true };
   let qemu: Qemu | null = null;
   try {
-    qemu = await Qemu.start({ ...guest, name: "template", memory }, draft);
-    await ready(qemu, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
+    // What every program starts with is read into the memory that the copies share.
+    const append = `${guest.append} mayfly.warm`;
+    qemu = await Qemu.start({ ...guest, name: "template", append, memory }, draft);
+    await qemu.heard(frameTypes.ready, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
     const { qmp } = qemu;
     await qmp.command("stop");
     await qmp.command("migrate-set-capabilities", { capabilities: ignoreShared });
@@ -126,26 +133,11 @@ const ignoreShared = ["x-ignore-shared", "events"].map((capability) => ({
   state: true,
 }));
 
-/** Waits for the guest's word that it is ready for a program. */
-async function ready(qemu: Qemu, signal: AbortSignal): Promise<void> {
-  const reader = new FrameReader();
-  const heard = { ready: false };
-  qemu.channel.on("data", (chunk: Buffer) => {
-    heard.ready ||= reader.take(chunk).some(({ type }) => type === frameTypes.ready);
-  });
-  while (!heard.ready) {
-    if (signal.aborted || qemu.channel.destroyed) {
-      throw new ProviderError("unreachable", "a machine to copy did not get ready");
-    }
-    await sleep(10, undefined, { signal }).catch(() => {});
-  }
-}
-
 /**
  * What tells guests apart that may not share a template: all that they are, and what runs them. The
  * host's boot is part of it, since a kernel or a processor that changed may not take the state.
  */
-async function keyOf(guest: Guest): Promise<string> {
+async function keyOf(guest: Guest, scratchBytes: number | null): Promise<string> {
   const { name: _name, memory: _memory, incoming: _incoming, ...shape } = guest;
   const boot = await readFile("/proc/sys/kernel/random/boot_id", "utf8").catch(() => "");
   const files = [guest.kernel, guest.initrd, ...guest.disks.map(({ path }) => path)];
@@ -156,7 +148,7 @@ async function keyOf(guest: Guest): Promise<string> {
       return `${ino} ${size} ${mtimeMs}`;
     }),
   );
-  const text = JSON.stringify([shape, boot, states]);
+  const text = JSON.stringify([shape, scratchBytes, boot, states]);
   return createHash("sha256").update(text).digest("hex").slice(0, 32);
 }
 

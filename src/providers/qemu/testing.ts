@@ -1,25 +1,210 @@
-import { execFile } from "node:child_process";
-import { homedir } from "node:os";
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink } from "node:fs/promises";
+import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
+import { destroyed, listed, never, until, World } from "../conformance-world.ts";
+import { hasTool, hostSuite, lock } from "../debian.ts";
 import { hostArchitecture } from "../local.ts";
+import type { MachineSpec, Provider, ProviderContext } from "../provider.ts";
 import { qemuBinary } from "./arguments.ts";
+import { buildImage } from "./image/build.ts";
 import { findImage } from "./image/images.ts";
 import type { StoredImage } from "./image/manifest.ts";
+import { qemuOptions, type QemuOptions } from "./options.ts";
+import { open } from "./qemu.ts";
 
-/** Where images that tests boot are kept from one run to the next. */
-export const testImages =
-  process.env["MAYFLY_TEST_IMAGES"] ?? join(homedir(), ".cache", "mayfly-test", "images");
+/*
+ * What tests with real machines share: one image for all of them, and one template for each file.
+ */
 
-/** The image that tests boot, or why there is none to boot. */
+const cache = join(homedir(), ".cache", "mayfly-test", "images");
+/** An emulated machine on a busy host boots, and does anything at all, slowly. */
+const patienceMs = 110_000;
+const keptMs = 7 * 24 * 3600 * 1000;
+
+/**
+ * The image that tests boot, or why there can be none. The first test to ask builds it, which takes
+ * about a minute; it stays for later runs until anything that makes it changes. A folder of images
+ * in MAYFLY_TEST_IMAGES is taken as it is.
+ */
 export async function imageForTests(): Promise<StoredImage | string> {
   const architecture = hostArchitecture();
   if (process.platform !== "linux" || architecture === null) return "machines need Linux";
-  const tool = qemuBinary(architecture);
-  try {
-    await promisify(execFile)(tool, ["--version"]);
-  } catch {
-    return `${tool} is not installed`;
+  const given = process.env["MAYFLY_TEST_IMAGES"];
+  for (const tool of [qemuBinary(architecture), "perl", "setpriv", "flock"]) {
+    if (!(await hasTool(tool))) return `${tool} is not installed`;
   }
-  return findImage(testImages, "minimal", architecture).catch((error: Error) => error.message);
+  if (given !== undefined) return findImage(given, "minimal", architecture);
+  const folder = join(cache, await sourcesKey());
+  await mkdir(folder, { recursive: true });
+  const unlock = await lock(join(folder, "turn"), never);
+  try {
+    const found = await findImage(folder, "minimal", architecture).catch(() => null);
+    if (found !== null) return found;
+    if (process.getuid?.() !== 0) return "only root makes images for tests";
+    for (const tool of ["mmdebstrap", "mksquashfs", "depmod"]) {
+      if (!(await hasTool(tool))) return `${tool} is not installed`;
+    }
+    await removeOld();
+    const options = { folder, variant: "minimal", architecture, suite: null } as const;
+    return await buildImage(options, (line) => console.log(`# ${line}`), never);
+  } finally {
+    unlock();
+  }
+}
+
+/** Other sources make another image; so does another release of the host's system. */
+async function sourcesKey(): Promise<string> {
+  const hash = createHash("sha256").update(JSON.stringify(await hostSuite()));
+  for (const folder of ["image", "inside"].map((name) => join(import.meta.dirname, name))) {
+    for (const name of (await readdir(folder)).toSorted()) {
+      if (/\.test\.ts$|^testing\./.test(name)) continue;
+      hash.update(name).update(await readFile(join(folder, name)));
+    }
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+async function removeOld(): Promise<void> {
+  for (const name of await readdir(cache)) {
+    const path = join(cache, name);
+    const { mtimeMs } = await stat(path);
+    if (Date.now() - mtimeMs > keptMs) await rm(path, { recursive: true, force: true });
+  }
+}
+
+/** QEMUs that still run under a machine's name. */
+export async function processesOf(name: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const pid of (await readdir("/proc")).filter((entry) => /^\d+$/.test(entry))) {
+    const command = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+    if (command.includes(`guest=${name}\0`)) found.push(`${pid} ${name}`);
+  }
+  return found;
+}
+
+/** Opens providers that all copy the same booted machine. */
+export class Stable {
+  readonly options: QemuOptions;
+  readonly folder: string;
+
+  private constructor(folder: string, options: QemuOptions) {
+    this.folder = folder;
+    this.options = options;
+  }
+
+  /** Boots the machine that the others are copies of; not if `image` is a reason for none. */
+  static async make(image: StoredImage | string, diskGb = 1): Promise<Stable> {
+    const folder = await mkdtemp(join(tmpdir(), "mayfly-stable-"));
+    // The host of the tests may be as busy as it likes.
+    const parsed = { cpuPressureMax: 100, reserveMemoryMb: 0 };
+    const from = typeof image === "string" ? {} : { image: image.folder };
+    const stable = new Stable(folder, qemuOptions.parse({ ...parsed, ...from }));
+    await mkdir(stable.#templates);
+    if (typeof image !== "string") await stable.#boot(diskGb);
+    return stable;
+  }
+
+  get #templates(): string {
+    return join(this.folder, "templates");
+  }
+
+  async open(context: ProviderContext, more: Partial<QemuOptions> = {}): Promise<Provider> {
+    await symlink(this.#templates, join(context.folder, "templates")).catch(() => {});
+    const known = join(this.folder, "accelerator.json");
+    const own = join(context.folder, "accelerator.json");
+    await copyFile(known, own).catch(() => {});
+    const provider = await open({ ...this.options, ...more }, context);
+    await copyFile(own, known).catch(() => {});
+    return provider;
+  }
+
+  async close(): Promise<void> {
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  async #boot(diskGb: number): Promise<void> {
+    const world = await World.make((context) => this.open(context));
+    try {
+      const provider = await world.open();
+      const wanted = world.spec("1", provider);
+      const spec = { ...wanted, size: { ...wanted.size, diskGb } };
+      await provider.create(spec, world.program(spec.name, "stay"), never);
+      const isThere = async (): Promise<boolean> =>
+        (await readdir(this.#templates)).some((name) => name[0] !== ".");
+      await until("a template", isThere, patienceMs);
+    } finally {
+      await world.close();
+    }
+  }
+}
+
+/** How a machine's script ended. */
+export interface Said {
+  /** What it printed. */
+  readonly log: string;
+  readonly exitCode: number | null;
+  readonly end: string | null;
+}
+
+/** Runs shell scripts in machines of one provider. */
+export class Scripts {
+  readonly world: World;
+  readonly provider: Provider;
+  static #machines = 0;
+
+  constructor(world: World, provider: Provider) {
+    this.world = world;
+    this.provider = provider;
+  }
+
+  /** The folder of a machine on the host. */
+  folderOf({ name }: MachineSpec): string {
+    return join(this.world.context().folder, "machines", name);
+  }
+
+  async begin(
+    script: string,
+    more: Partial<MachineSpec> = {},
+    args: readonly string[] = [],
+  ): Promise<MachineSpec> {
+    const name = `${this.world.installation}-s${++Scripts.#machines}`;
+    const spec = { ...this.world.spec("0", this.provider), name, ...more };
+    const command: readonly [string, ...string[]] = ["/bin/sh", "-c", script, "sh", ...args];
+    const program = { files: [], command, environment: {}, deadlineSeconds: 100 };
+    await this.provider.create(spec, program, never);
+    return spec;
+  }
+
+  /** What a machine has printed so far. */
+  async log(spec: MachineSpec): Promise<string> {
+    return readFile(join(this.folderOf(spec), "log"), "utf8").catch(() => "");
+  }
+
+  /** Waits until a machine has printed `words`. */
+  async heard(spec: MachineSpec, words: string): Promise<void> {
+    const isSaid = async (): Promise<boolean> => (await this.log(spec)).includes(words);
+    await until(`${spec.name} to say ${words}`, isSaid, patienceMs);
+  }
+
+  async ended(spec: MachineSpec): Promise<Said> {
+    const isOver = async (): Promise<boolean> => (await this.#seen(spec)).state === "ended";
+    await until(`${spec.name} to end`, isOver, patienceMs);
+    const { exitCode, end = null } = await this.#seen(spec);
+    const log = await this.log(spec);
+    await destroyed(this.provider, spec.name);
+    return { log, exitCode, end };
+  }
+
+  /** Runs a script in a machine to its end. */
+  async say(script: string, more: Partial<MachineSpec> = {}): Promise<Said> {
+    return this.ended(await this.begin(script, more));
+  }
+
+  async #seen({ name }: MachineSpec) {
+    const [machine] = await listed(this.provider, name);
+    assert.ok(machine !== undefined, `${name} is listed`);
+    return machine;
+  }
 }

@@ -95,7 +95,7 @@ const repositoryLinks = [
   ],
 ];
 
-export function userShape(api: string, login: string): Shape {
+function userShape(api: string, login: string): Shape {
   const url = `${api}/users/${login}`;
   const more = { gravatar_id: "", id: 1, node_id: "U_1", login, site_admin: false, type: "User" };
   return { ...links(url, userLinks), ...more, url };

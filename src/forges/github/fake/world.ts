@@ -9,6 +9,10 @@ import type { FakeJob } from "./shapes.ts";
 export interface WorldSettings {
   readonly now: () => number;
   readonly as?: "app" | "token";
+  /** The clock that an App's key is checked by; `now` unless said. */
+  readonly keyNow?: () => number;
+  /** The organisation; `acme` unless said. */
+  readonly org?: string;
   /** What else the configuration says. */
   readonly options?: Readonly<Record<string, unknown>>;
   /** Where log lines go. */
@@ -30,10 +34,10 @@ const pair = generateKeyPairSync("rsa", {
 
 /** A fake GitHub with one organisation and a repository, and a forge that is opened on it. */
 export async function openWorld(settings: WorldSettings): Promise<GithubWorld> {
-  const { now, as = "token", log = () => {} } = settings;
+  const { now, keyNow = now, as = "token", org = "acme", log = () => {} } = settings;
   const token = "github_pat_11AAAA_not_to_be_seen";
   const secret = "the-webhook's-secret";
-  const fake = await FakeGithub.start({ org: "acme", now, token, secret, appKey: pair.publicKey });
+  const fake = await FakeGithub.start({ org, now, keyNow, token, secret, appKey: pair.publicKey });
   const credential =
     as === "token"
       ? { token: new Secret(secretReference, token) }

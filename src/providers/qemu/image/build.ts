@@ -4,7 +4,14 @@ import { join } from "node:path";
 import { ProviderError } from "../../../domain/errors.ts";
 import type { Architecture } from "../../../domain/size.ts";
 import { lastWords, runTool, toolEnvironment } from "../../child.ts";
-import { bootstrap, hostSuite, lock, type Suite } from "../../debian.ts";
+import {
+  bootstrap,
+  chooseSuite,
+  hostSuite,
+  lock,
+  refuseForeign,
+  type Suite,
+} from "../../debian.ts";
 import { hostArchitecture } from "../../local.ts";
 import { makeInitramfs } from "./initramfs.ts";
 import { fetchKernel } from "./kernel-package.ts";
@@ -26,7 +33,8 @@ export interface ImageOptions {
 }
 
 export const unfinished = ".building-";
-const mend = "install what makes images: apt-get install mmdebstrap squashfs-tools kmod uidmap";
+const mend =
+  "install what makes images: apt-get install mmdebstrap squashfs-tools kmod uidmap xz-utils zstd";
 
 /**
  * Makes an image for machines from the distribution's packages, as `<folder>/<digest>`: the same
@@ -46,7 +54,7 @@ export async function buildImage(
   try {
     await sweep(folder);
     await mkdir(scratch, { mode: 0o700 });
-    const suite = await suiteOf(options.suite);
+    const suite = chooseSuite(await hostSuite(), options.suite);
     const builder = { scratch, suite, architecture, variant: options.variant };
     const image = await build(builder, progress, signal);
     if (options.check !== undefined) {
@@ -67,15 +75,6 @@ async function sweep(folder: string): Promise<void> {
   }
 }
 
-async function suiteOf(wanted: string | null): Promise<Suite> {
-  const host = await hostSuite();
-  if (wanted === null || wanted === host.suite) return host;
-  if (!/^[a-z][a-z0-9-]*$/.test(wanted)) {
-    throw new ProviderError("invalid", "a suite is named like bookworm or noble");
-  }
-  return { system: host.system, suite: wanted, sources: [] };
-}
-
 interface Builder {
   readonly scratch: string;
   readonly suite: Suite;
@@ -89,6 +88,7 @@ async function build(
   signal: AbortSignal,
 ): Promise<StoredImage> {
   const { scratch, suite, architecture, variant } = builder;
+  if (architecture !== hostArchitecture()) await refuseForeign(debianNames[architecture], signal);
   progress("fetching the kernel");
   const kernel = await fetchKernel(builder, progress, signal);
   const system = join(scratch, "system.tar");

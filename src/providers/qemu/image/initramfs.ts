@@ -7,6 +7,7 @@ import { bootModules, inLoadOrder, readDependencies } from "./modules.ts";
 /** Written out, so that a bundler finds them. */
 const insideFiles = {
   init: new URL("../inside/init.pl", import.meta.url),
+  "mayfly/Binfmt.pm": new URL("../inside/Binfmt.pm", import.meta.url),
   "mayfly/Channel.pm": new URL("../inside/Channel.pm", import.meta.url),
   "mayfly/Json.pm": new URL("../inside/Json.pm", import.meta.url),
   "mayfly/Kernel.pm": new URL("../inside/Kernel.pm", import.meta.url),

@@ -8,7 +8,7 @@ import { hostArchitecture } from "../../local.ts";
 import { unpackKernel } from "./kernel.ts";
 import { forJobs, readDependencies } from "./modules.ts";
 import { readPackages, type Package } from "./packages.ts";
-import { debianNames, epochSeconds, kernelPackage } from "./recipe.ts";
+import { debianNames, epochSeconds, kernelPackage, runnersFolder } from "./recipe.ts";
 
 export interface Kernel {
   readonly image: Buffer;
@@ -26,7 +26,7 @@ interface Place {
   readonly architecture: Architecture;
 }
 
-const mend = "install what makes images: apt-get install mmdebstrap kmod";
+const mend = "install what makes images: apt-get install mmdebstrap kmod xz-utils zstd";
 
 /** Fetches the suite's newest kernel for virtual machines, and unpacks it; nothing is installed. */
 export async function fetchKernel(
@@ -35,7 +35,7 @@ export async function fetchKernel(
   signal: AbortSignal,
 ): Promise<Kernel> {
   const { scratch } = place;
-  const run = async (tool: string, args: readonly string[]): Promise<string> => {
+  const run: Run = async (tool, args) => {
     const environment = toolEnvironment();
     const { code, stdout, stderr } = await runTool(tool, args, { signal, environment, mend });
     if (code === 0) return stdout;
@@ -48,8 +48,12 @@ export async function fetchKernel(
     await run("dpkg", ["-x", archive, tree]);
     packages.push(...readPackages(await run("dpkg", ["-f", archive])));
   }
+  // Newer packages have them in usr/lib, and depmod looks in lib only; a link that is there stays.
+  await symlink("usr/lib", join(tree, "lib")).catch(() => {});
   const lib = join(tree, "lib/modules");
-  const [release = ""] = await readdir(lib);
+  const [release] = await readdir(lib).catch(() => []);
+  if (release === undefined) throw new ProviderError("invalid", "the kernel has no modules");
+  await unpackModules(tree, run);
   await run("depmod", ["-b", tree, release]);
   const modules = join(lib, release);
   const image = unpackKernel(await readFile(join(tree, "boot", `vmlinuz-${release}`)));
@@ -67,8 +71,20 @@ export async function fetchKernel(
     "--sort=name",
     `--mtime=@${epochSeconds}`,
   ];
-  await run("tar", ["-cf", additions, "-C", over, ...owner, "usr", "etc"]);
+  await run("tar", ["-cf", additions, "-C", over, ...owner, "etc", "opt", "usr"]);
   return { image, release, packages, modules, additions };
+}
+
+type Run = (tool: string, args: readonly string[]) => Promise<string>;
+
+/** Newer kernels come with packed modules, which the first process would have to unpack. */
+async function unpackModules(tree: string, run: Run): Promise<void> {
+  for (const [end, ...tool] of [
+    ["xz", "xz", "--decompress"],
+    ["zst", "zstd", "--quiet", "--decompress", "--rm"],
+  ]) {
+    await run("find", [tree, "-name", `*.ko.${end}`, "-exec", ...tool, "--", "{}", "+"]);
+  }
 }
 
 /** The kernel's archives, by apt in a system with nothing in it, so that any suite will do. */
@@ -97,7 +113,8 @@ async function download(
     "--variant=custom",
     ...(architecture === hostArchitecture()
       ? []
-      : [`--architectures=${debianNames[architecture]}`]),
+      : // Nothing is run in there, so no emulator is looked for.
+        [`--architectures=${debianNames[architecture]}`, "--skip=check/qemu"]),
     `--customize-hook=${script}${which}; ${fetch}`,
     `--customize-hook=copy-out /kernel ${scratch}`,
   ];
@@ -124,9 +141,12 @@ default_ulimits = ["nofile=65536:65536"]
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "runc"
+[network]
+network_backend = "netavark"
 `;
 
 async function addSettings(over: string): Promise<void> {
+  await mkdir(join(over, runnersFolder), { recursive: true });
   await mkdir(join(over, "etc/containers"), { recursive: true });
   await writeFile(join(over, "etc/containers/containers.conf"), containers);
 }

@@ -74,7 +74,7 @@ export async function measure(path: string): Promise<{ sha256: string; bytes: nu
   return { sha256: hash.digest("hex"), bytes: (await stat(path)).size };
 }
 
-const mend = "remove it and build it again: mayfly image prune --damaged, mayfly image build";
+const mend = "remove it and build it again: mayfly image prune; mayfly image build";
 
 /** Throws `invalid` unless every byte of the image is what the manifest says. Reads all of it. */
 export async function verifyImage(image: StoredImage): Promise<void> {

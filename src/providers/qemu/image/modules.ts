@@ -13,10 +13,11 @@ export const bootModules = [
   "aesni_intel",
   "aes_ce_blk",
   "fuse",
+  "binfmt_misc",
 ];
 
 /** What a job may need besides, left in the image for the kernel to load when asked. */
-export const jobModules: readonly RegExp[] = [
+const jobModules: readonly RegExp[] = [
   /^kernel\/net\/(netfilter|bridge|ipv4|ipv6|sched|802|8021q|xfrm|packet|unix|tls|vmw_vsock)\//,
   /^kernel\/drivers\/net\/(tun|tap|veth|dummy|macvlan|macvtap|vxlan|geneve|virtio_net|bonding\/.*|ipvlan\/.*|wireguard\/.*)\.ko/,
   /^kernel\/drivers\/(block\/(loop|nbd|brd|zram\/.*|virtio_blk)|md\/.*|virtio\/.*)\.ko/,

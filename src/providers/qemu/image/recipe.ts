@@ -1,7 +1,7 @@
 import type { Architecture } from "../../../domain/size.ts";
 
 /** Goes up with every change of what is in an image that the lists below do not show. */
-export const recipe = 1;
+export const recipe = 2;
 
 export type Variant = "minimal" | "runner";
 export const variants: readonly Variant[] = ["minimal", "runner"];
@@ -14,6 +14,7 @@ const minimal = [
   "e2fsprogs",
   "fuse-overlayfs",
   "git",
+  "gocryptfs",
   "iptables",
   "kmod",
   "netavark",
@@ -28,7 +29,6 @@ const runner = [
   "curl",
   "docker.io",
   "file",
-  "gocryptfs",
   "gnupg",
   "jq",
   "make",
@@ -67,6 +67,9 @@ export const leftOut = [
   "/usr/share/locale/*",
   "/usr/share/lintian/*",
 ];
+/** Where a runner program of a forge lies, in a folder of its name; empty as built. */
+export const runnersFolder = "opt/mayfly/runners";
+
 export const keptAfterAll = ["/usr/share/doc/*/copyright"];
 
 /**

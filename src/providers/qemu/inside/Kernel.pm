@@ -7,6 +7,7 @@ my $is_arm64 = -e '/lib/ld-linux-aarch64.so.1';
 
 sub number { return $_[$is_arm64 ? 1 : 0] }
 my $mount         = number(165, 40);
+my $umount2       = number(166, 39);
 my $finit_module  = number(313, 273);
 my $reboot        = number(169, 142);
 my $clock_gettime = number(228, 113);
@@ -24,6 +25,12 @@ sub mount {
     $data //= '';
     return if syscall($mount, "$source", "$target", "$type", $flags, "$data") == 0;
     die "cannot mount $source on $target: $!\n";
+}
+
+sub unmount {
+    my ($target) = @_;
+    return if syscall($umount2, "$target", 0) == 0;
+    die "cannot unmount $target: $!\n";
 }
 
 # One of the modules of the image.

@@ -212,9 +212,10 @@ sub log_output {
     return if !defined $got && $! == 11;
     if (!$got) { delete $self->{output}; return }
     my $left = LOG_BYTES - $self->{logged};
+    return if $left < 0;
     $self->{logged} += $got;
     $bytes = substr($bytes, 0, $left) . "\n[it prints more than is kept]\n" if $got > $left;
-    $self->{channel}->send_frame(Channel::LOG, 0, $bytes) if $left > 0;
+    $self->{channel}->send_frame(Channel::LOG, 0, $bytes);
     return;
 }
 

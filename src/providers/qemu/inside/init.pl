@@ -5,6 +5,7 @@
 # README.md, one folder up, describes what goes over the channel.
 use strict;
 BEGIN { unshift @INC, '/mayfly' }
+use Binfmt;
 use Channel;
 use Json;
 use Kernel;
@@ -21,6 +22,13 @@ sub main {
     Kernel::load_module("/modules/$_") for split /\n/, Kernel::slurp('/modules/order');
     Kernel::mount(disk('base', '/dev/vda'), '/base', 'squashfs', 'ro');
     Kernel::mount('dev', '/base/dev', 'devtmpfs', 'nosuid', 'mode=755');
+    Kernel::mount('proc', '/base/proc', 'proc', 'nosuid,nodev,noexec');
+    Binfmt::register('/base');
+    Network::loopback();
+    Scratch::prepare(disk('scratch', '/dev/vdb'));
+    warm_up() if defined $words{warm};
+    # Memory back: the modules are loaded, and their files lie in it.
+    unlink "/modules/$_" for Kernel::names('/modules');
     $channel = Channel->new(open_port($words{port} // 'mayfly'));
     my $work = wait_for_program();
     $SIG{PIPE} = 'IGNORE';
@@ -67,6 +75,13 @@ sub open_port {
         select undef, undef, undef, 0.01;
     }
     die "there is no port $wanted\n";
+}
+
+# For a machine that others will be copied from: has in memory what every program begins with.
+sub warm_up {
+    my $modules = join ' ', map { "-M$_" } qw(warnings constant Cwd Errno Fcntl POSIX Socket);
+    eval { Scratch::in_base('/bin/sh', '-c', "perl $modules -e 1"); 1 } or print STDERR "mayfly: $@";
+    return;
 }
 
 # Says READY and returns what to run. Nothing secret is made before, and nothing that two machines
@@ -117,13 +132,11 @@ sub enter_root {
     Kernel::mount('shm', '/root/dev/shm', 'tmpfs', 'nosuid,nodev', 'mode=1777');
     Kernel::mount('run', '/root/run', 'tmpfs', 'nosuid,nodev', 'mode=755,size=25%');
     Kernel::mount('cgroup', '/root/sys/fs/cgroup', 'cgroup2', 'nosuid,nodev,noexec', 'nsdelegate');
+    Binfmt::mount_at('/root');
     my $name = $work->{hostname} // 'mayfly';
     Kernel::spew('/root/etc/hostname', "$name\n");
     Kernel::spew('/root/etc/hosts', "127.0.0.1 localhost $name\n::1 localhost\n");
-    Network::loopback();
     Network::begin($work->{network}, '/root') if $work->{network};
-    # Memory back: the modules are loaded, and their files and ours lie in it.
-    unlink "/modules/$_" for Kernel::names('/modules');
     chdir '/root';
     Kernel::mount('/root', '/', '', 'move');
     chroot '.' or die "cannot enter the system: $!\n";

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { createWriteStream, existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -118,8 +120,15 @@ describe("the program inside", () => {
       command: ["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; exit 4"],
     });
     assert.equal((await guest.exit()).exitCode, 4);
-    assert.match(guest.logged, /it prints more than is kept/);
-    assert.ok(guest.logged.length < 70_000);
+    assert.equal(guest.logged.slice(65_536), "\n[it prints more than is kept]\n");
+    assert.equal(guest.logged.slice(0, 65_536), "x".repeat(65_536));
+  });
+
+  test("output of just what is kept is not said to be cut", async (t) => {
+    const command = ["sh", "-c", "head -c 65536 /dev/zero | tr '\\0' x"];
+    const guest = await Guest.start(t, { command });
+    assert.equal((await guest.exit()).exitCode, 0);
+    assert.equal(guest.logged.length, 65_536);
   });
 
   test("one that is larger than a frame comes in several", async (t) => {
@@ -235,6 +244,35 @@ describe("the relay inside", () => {
       guest.port.write(bytes);
       assert.equal((await guest.exit()).reason, "error");
     }
+  });
+});
+
+describe("the empty file system inside", () => {
+  const tool = ["/sbin", "/usr/sbin"].find((folder) => existsSync(join(folder, "e2fsck")));
+  const skip = tool === undefined ? "e2fsck is not installed" : false;
+
+  test("its pieces are all of it, whatever was on the disk", { skip }, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "inside-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const bytes = 200 * 2 ** 20;
+    // An encrypted disk that nobody has written to reads as noise.
+    const noise = createWriteStream(join(folder, "disk"));
+    for (let at = 0; at < bytes; at += 2 ** 20) noise.write(randomBytes(2 ** 20));
+    await new Promise<void>((done) => noise.end(() => done()));
+    const perl = `
+      use strict; require Scratch;
+      open my $blank, '>', "$ARGV[0]/blank" or die; truncate $blank, ${bytes}; close $blank;
+      system('${tool}/mke2fs', Scratch::blank_options(), "$ARGV[0]/blank") == 0 or die;
+      my @pieces = Scratch::pieces("$ARGV[0]/blank");
+      Scratch::write_pieces("$ARGV[0]/disk", @pieces);
+      my $sum = 0; $sum += length $_->[1] for @pieces; print $sum;
+    `;
+    const inside = ["-I", import.meta.dirname, "-e", perl, folder];
+    const written = spawnSync("perl", inside, { encoding: "utf8" });
+    assert.equal(written.status, 0, written.stderr);
+    assert.ok(Number(written.stdout) > 4_096 && Number(written.stdout) < 2 ** 20, written.stdout);
+    const checked = spawnSync(`${tool}/e2fsck`, ["-f", "-n", join(folder, "disk")]);
+    assert.equal(checked.status, 0, checked.stdout.toString());
   });
 });
 
