@@ -24,8 +24,4 @@ export class BoundedMap<K, V> {
   delete(key: K): void {
     this.#entries.delete(key);
   }
-
-  entries(): Iterable<readonly [K, V]> {
-    return this.#entries.entries();
-  }
 }

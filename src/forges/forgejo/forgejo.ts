@@ -59,7 +59,7 @@ class ForgejoForge implements Forge {
     this.#client = new ForgejoClient(rest, parseScope(options.scope));
     this.#bindings = new Bindings(now);
     this.#runners = new ForgejoRunners(this.#client, this.#bindings, installation);
-    this.#runs = new Runs(this.#client, now);
+    this.#runs = new Runs(this.#client, context);
     this.#aging = new Aging(context);
   }
 

@@ -1,6 +1,7 @@
 import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
 import { BoundedMap } from "../bounded-map.ts";
+import type { ForgeContext } from "../context.ts";
 import type { ForgejoClient } from "./client.ts";
 
 /** What of a run never changes. */
@@ -18,23 +19,24 @@ const nameMs = 10 * 60_000;
 /** Looks up what jobs do not say: their repository's name, whose code their run is of. */
 export class Runs {
   readonly #client: ForgejoClient;
-  readonly #now: () => number;
+  readonly #context: Pick<ForgeContext, "name" | "log" | "now">;
+  #wasForbidden = false;
   readonly #runs = new BoundedMap<number, RunFacts>(runsMax);
   readonly #names = new BoundedMap<number, { readonly name: string; readonly readAt: number }>(
     repositoriesMax,
   );
 
-  constructor(client: ForgejoClient, now: () => number) {
+  constructor(client: ForgejoClient, context: Pick<ForgeContext, "name" | "log" | "now">) {
     this.#client = client;
-    this.#now = now;
+    this.#context = context;
   }
 
   /** Null: the token may not see it, or it has just been deleted. */
   async repository(id: number, signal: AbortSignal): Promise<string | null> {
     const known = this.#names.get(id);
-    const now = this.#now();
+    const now = this.#context.now();
     if (known !== undefined && now - known.readAt < nameMs) return known.name;
-    const name = await orNull(this.#client.repository(id, signal));
+    const name = await this.#orNull(this.#client.repository(id, signal));
     if (name !== null) this.#names.set(id, { name, readAt: now });
     return name;
   }
@@ -43,7 +45,7 @@ export class Runs {
   async facts(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
     const known = this.#runs.get(run);
     if (known !== undefined) return known;
-    const told = await orNull(this.#client.run(repository, run, signal));
+    const told = await this.#orNull(this.#client.run(repository, run, signal));
     if (told === null) return { trust: "fork", url: null, createdAt: 0 };
     // It runs the base's workflow, which may check out the fork's code.
     const isForks = told.is_fork_pull_request || told.trigger_event === "pull_request_target";
@@ -55,14 +57,19 @@ export class Runs {
     this.#runs.set(run, facts);
     return facts;
   }
-}
 
-/** A token that may not see it cannot tell; a server that is out of reach is asked again. */
-async function orNull<T>(answer: Promise<T | null>): Promise<T | null> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof MayflyError && error.code === "forbidden") return null;
-    throw error;
+  /** A token that may not see it cannot tell; a server that is out of reach is asked again. */
+  async #orNull<T>(answer: Promise<T | null>): Promise<T | null> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (!(error instanceof MayflyError) || error.code !== "forbidden") throw error;
+      const { name, log } = this.#context;
+      if (!this.#wasForbidden) {
+        log.warn({ forge: name }, "its token lacks read:repository: its jobs cannot be told");
+      }
+      this.#wasForbidden = true;
+      return null;
+    }
   }
 }

@@ -59,7 +59,7 @@ class GiteaForge implements Forge {
     this.#scope = parseScope(options.scope);
     this.#client = new GiteaClient(rest, this.#scope);
     this.#runners = new GiteaRunners(this.#client, installation);
-    this.#trust = new RunTrust(rest);
+    this.#trust = new RunTrust(rest, context);
     this.#aging = new Aging(context);
   }
 

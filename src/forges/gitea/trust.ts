@@ -2,6 +2,7 @@ import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
 import { repositoryPath } from "../actions-scope.ts";
 import { BoundedMap } from "../bounded-map.ts";
+import type { ForgeContext } from "../context.ts";
 import type { Rest } from "../rest.ts";
 import { pullAnswer, runAnswer } from "./answers.ts";
 
@@ -13,11 +14,15 @@ const runsMax = 10_000;
  */
 export class RunTrust {
   readonly #rest: Rest;
+  readonly #context: Pick<ForgeContext, "name" | "log">;
   /** A run's source never changes; repositories may be renamed, so they are part of the key. */
   readonly #known = new BoundedMap<string, TrustClass>(runsMax);
 
-  constructor(rest: Rest) {
+  #wasForbidden = false;
+
+  constructor(rest: Rest, context: Pick<ForgeContext, "name" | "log">) {
     this.#rest = rest;
+    this.#context = context;
   }
 
   async of(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
@@ -32,7 +37,7 @@ export class RunTrust {
   async #ask(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
     const path = repositoryPath(repository);
     if (path === null) return "fork";
-    const told = await orNull(
+    const told = await this.#orNull(
       this.#rest.find(`${path}/actions/runs/${run}?exclude_pull_requests=true`, runAnswer, signal),
     );
     // It runs the base's workflow, which may check out the fork's code and names no pull request.
@@ -49,7 +54,7 @@ export class RunTrust {
    * but there a deleted fork shows as the base itself.
    */
   async #ofPull(path: string, pull: string, signal: AbortSignal): Promise<TrustClass> {
-    const told = await orNull(this.#rest.find(`${path}/pulls/${pull}`, pullAnswer, signal));
+    const told = await this.#orNull(this.#rest.find(`${path}/pulls/${pull}`, pullAnswer, signal));
     const { head, base } = told ?? {};
     if (!head?.repo || !base?.repo) return "fork";
     // Whoever may read can push to refs/for: such a pull request has no branch's name.
@@ -57,14 +62,19 @@ export class RunTrust {
     const isSame = head.repo.id === base.repo.id && head.repo_id === base.repo_id;
     return isSame ? "trusted" : "fork";
   }
-}
 
-/** A token that may not see it cannot tell; a server that is out of reach is asked again. */
-async function orNull<T>(answer: Promise<T | null>): Promise<T | null> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (error instanceof MayflyError && error.code === "forbidden") return null;
-    throw error;
+  /** A token that may not see it cannot tell; a server that is out of reach is asked again. */
+  async #orNull<T>(answer: Promise<T | null>): Promise<T | null> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (!(error instanceof MayflyError) || error.code !== "forbidden") throw error;
+      const { name, log } = this.#context;
+      if (!this.#wasForbidden) {
+        log.warn({ forge: name }, "its token lacks read:repository: all jobs count as forks'");
+      }
+      this.#wasForbidden = true;
+      return null;
+    }
   }
 }

@@ -208,3 +208,17 @@ function runnerShape(runner: FakeRunner): object {
     ephemeral: runner.isEphemeral,
   };
 }
+
+/** One of each, to be compared with a real server's. */
+export function fakeShapes(fake: FakeForgejo): {
+  readonly job: object;
+  readonly run: object;
+  readonly runner: object;
+} {
+  const run = fake.state.addRun("push", false);
+  return {
+    run: runShape(fake, run),
+    job: jobShape(fake.state.addJob(run, [])),
+    runner: runnerShape(fake.state.register("r", "", true)),
+  };
+}
