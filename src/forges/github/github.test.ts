@@ -202,6 +202,24 @@ describe("polls", () => {
       await forge.poll(never);
     }));
 
+  test("a burst of runs takes some polls, and no more of the quota than others", () =>
+    within({}, async (timed) => {
+      const { forge, fake } = timed.world;
+      const { state } = fake;
+      const widget = state.repository("widget");
+      for (let n = 0; n < 250; n++) state.job(state.run(widget, widget), ["linux"]);
+      const shown: number[] = [];
+      for (let poll = 0; poll < 3; poll++) {
+        const before = timed.questions.length;
+        timed.pass(30_000);
+        shown.push((await forge.poll(never)).length);
+        assert.ok(timed.questions.length - before <= 170, `${timed.questions.length - before}`);
+      }
+      assert.ok((shown[0] ?? 0) >= 100, "at once as many as there are questions");
+      assert.equal(shown[1], 250, "and what was seen stays while others have their turn");
+      assert.equal(shown[2], 250);
+    }));
+
   test("a repository whose Actions are off does not keep the others from it", () =>
     within({}, async (timed) => {
       const { forge, fake } = timed.world;
@@ -367,8 +385,8 @@ test("each refusal has a sentence of its own", async () => {
 
 describe("redelivery", () => {
   test("what never arrived is sent again, some times and not for ever", async () => {
-    const start = Date.now();
-    let at = start;
+    const start = Date.now() + 6 * 60_000;
+    let at = Date.now();
     // An App's key has times that octokit takes from the real clock.
     const world = await openWorld({ now: () => at, as: "app", keyNow: Date.now });
     try {
@@ -391,6 +409,9 @@ describe("redelivery", () => {
       delivery(6, "young", 500, 1_000, "workflow_job");
       delivery(7, "twice", 500, 300_000, "workflow_job");
       delivery(8, "twice", 500, 200_000, "workflow_job");
+      await world.forge.poll(never);
+      assert.deepEqual(state.redelivered, [], "not by whoever only looks");
+      at = start;
       await world.forge.poll(never);
       assert.deepEqual(new Set(state.redelivered), new Set([1, 8]));
       await world.forge.poll(never);

@@ -25,10 +25,12 @@ const events = new Set(["workflow_job", "workflow_run"]);
 export class Redelivery {
   readonly #parts: RedeliveryParts;
   readonly #tries = new BoundedMap<string, number>(10_000);
-  #roundAt = Number.NEGATIVE_INFINITY;
+  #roundAt: number;
 
+  /** The first round is some minutes away: who only looks whether all is well changes nothing. */
   constructor(parts: RedeliveryParts) {
     this.#parts = parts;
+    this.#roundAt = parts.now();
   }
 
   /** Every few minutes, once. A failure is told, never thrown: polls learn of the jobs as well. */

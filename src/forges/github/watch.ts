@@ -37,6 +37,12 @@ const runPagesMax = 3;
 const jobPagesMax = 5;
 const active = ["queued", "in_progress"] as const;
 
+/** What a run's jobs showed, and when they were asked for last. */
+interface SeenRun {
+  readonly at: number;
+  readonly jobs: readonly JobSighting[];
+}
+
 interface Visit {
   readonly repository: string;
   readonly statuses: readonly string[];
@@ -56,8 +62,8 @@ interface Allowance {
  */
 export class Watch {
   readonly #parts: WatchParts;
-  /** What each repository showed last, until it is looked at again. */
-  readonly #seen = new Map<string, readonly JobSighting[]>();
+  /** What each repository's runs showed last, until they are looked at again. */
+  readonly #seen = new Map<string, ReadonlyMap<number, SeenRun>>();
   readonly #visited = new Map<string, { readonly at: number; readonly status: string }>();
   readonly #stirredAt = new Map<string, number>();
 
@@ -88,7 +94,7 @@ export class Watch {
     await Promise.all(
       this.#order(listed).map((visit) =>
         limit(async () => {
-          if (allowance.questions <= 0 || now() > allowance.untilAt || failures.length > 0) return;
+          if (this.#isUsedUp(allowance) || failures.length > 0) return;
           allowance.questions -= visit.statuses.length;
           await this.#visit(visit, allowance, signal).catch((error: unknown) =>
             failures.push(error),
@@ -97,14 +103,20 @@ export class Watch {
       ),
     );
     if (failures.length > 0) throw failures[0];
-    return [...this.#seen.values()].flat();
+    return [...this.#seen.values()].flatMap((runs) =>
+      [...runs.values()].flatMap(({ jobs }) => jobs),
+    );
+  }
+
+  #isUsedUp({ questions, untilAt }: Allowance): boolean {
+    return questions <= 0 || this.#parts.now() > untilAt;
   }
 
   /** Those of interest first, each kind by how long ago it was looked at. */
   #order(listed: ReadonlyMap<string, number>): Visit[] {
     const since = this.#parts.now() - stirredMs;
     const isBusy = (name: string): boolean =>
-      (this.#seen.get(name)?.length ?? 0) > 0 || (this.#stirredAt.get(name) ?? 0) > since;
+      this.#seen.has(name) || (this.#stirredAt.get(name) ?? 0) > since;
     const byAge = [...listed.keys()].sort(
       (a, b) => (this.#visited.get(a)?.at ?? 0) - (this.#visited.get(b)?.at ?? 0),
     );
@@ -155,16 +167,33 @@ export class Watch {
     // Phantoms: runs that GitHub lists as active and has long dropped.
     const since = now() - jobAgeMaxMs;
     const living = [...runs.values()].filter((run) => run.updated_at > since);
-    const sightings: JobSighting[] = [];
-    for (const run of living) {
-      allowance.questions -= 1;
-      sightings.push(...(await this.#jobsOf(run, repository, signal)));
-    }
+    const seen = await this.#ask(living, repository, allowance, signal);
     this.#visited.set(repository, { at: now(), status: statuses.at(-1) ?? "" });
+    const hasJobs = [...seen.values()].some(({ jobs }) => jobs.length > 0);
+    if (hasJobs) this.#seen.set(repository, seen);
     // One list alone does not show that nothing is there.
-    if (sightings.length === 0 && statuses.length < active.length) return;
-    if (sightings.length > 0) this.#seen.set(repository, sightings);
-    else this.#seen.delete(repository);
+    else if (statuses.length === active.length) this.#seen.delete(repository);
+  }
+
+  /** Asks for the runs' jobs: for those never seen first, and as many as may be asked for. */
+  async #ask(
+    runs: readonly WorkflowRun[],
+    repository: string,
+    allowance: Allowance,
+    signal: AbortSignal,
+  ): Promise<ReadonlyMap<number, SeenRun>> {
+    const before = this.#seen.get(repository);
+    const askedAt = ({ id }: WorkflowRun): number => before?.get(id)?.at ?? 0;
+    const seen = new Map<number, SeenRun>();
+    for (const run of runs.toSorted((a, b) => askedAt(a) - askedAt(b))) {
+      const known = before?.get(run.id);
+      if (!this.#isUsedUp(allowance)) {
+        allowance.questions -= 1;
+        const jobs = await this.#jobsOf(run, repository, signal);
+        seen.set(run.id, { at: this.#parts.now(), jobs });
+      } else if (known !== undefined) seen.set(run.id, known);
+    }
+    return seen;
   }
 
   async #jobsOf(
