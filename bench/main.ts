@@ -11,7 +11,9 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   idle: async () => (await import("./idle.ts")).idle,
   help: async () => (await import("./help.ts")).help,
   simulate: async () => (await import("./simulate.ts")).simulate,
+  webhooks: async () => (await import("./webhooks.ts")).webhooks,
   run: async () => (await import("./run.ts")).run,
+  "github-poll": async () => (await import("./github-poll.ts")).githubPoll,
   qemu: async () => (await import("./qemu.ts")).qemu,
 };
 

@@ -1,5 +1,5 @@
-import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { wallArguments } from "../src/providers/podman/arguments.ts";
@@ -7,9 +7,10 @@ import { Podman } from "../src/providers/podman/engine.ts";
 import { baseImage } from "../src/providers/podman/image.ts";
 import { findPowers } from "../src/providers/podman/powers.ts";
 import { bundle } from "./bundle.ts";
-import { median, type Bench } from "./measure.ts";
+import { median, type Bench, type Measure } from "./measure.ts";
 
 const rounds = 11;
+const artifactBytes = 2 ** 31;
 
 /**
  * The shipped bundle, run in a small repository, beside podman alone with the same image, walls and
@@ -17,7 +18,9 @@ const rounds = 11;
  */
 export const run: Bench = {
   name: "run",
-  about: "a command in a fresh container, from typing to its end, the container's removal included",
+  about:
+    "a command in a fresh container, from typing to its end, the container's removal included; " +
+    "the memory that a large artifact takes on its way out",
   run: async () => {
     const folder = mkdtempSync(join(tmpdir(), "mayfly-bench-"));
     try {
@@ -44,12 +47,52 @@ export const run: Bench = {
           sense: "at most",
           goal: 1.3,
         },
+        await artifactMemory([mayfly, "run", "--state", state], repository, folder),
       ];
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   },
 };
+
+/** What a run that brings 2 GB out takes at most beyond one that brings out nothing. */
+async function artifactMemory(
+  command: readonly string[],
+  repository: string,
+  folder: string,
+): Promise<Measure> {
+  const host = [...command, "--provider", "host"];
+  const out = join(folder, "out");
+  const none = await peakMb([...host, "--", "true"], repository);
+  const script = `head -c ${artifactBytes} /dev/zero >big`;
+  const brought = ["--artifact", "big", "--artifacts", out, "--", "sh", "-c", script];
+  const large = await peakMb([...host, ...brought], repository);
+  if (statSync(join(out, "big")).size !== artifactBytes)
+    throw new Error("the artifact is not whole");
+  return {
+    name: "memory for 2 GB to come out",
+    value: large - none,
+    unit: "MB",
+    limit: artifactBytes / 2 ** 20,
+    limitName: "all of it held",
+    sense: "at most",
+    goal: 0.1,
+  };
+}
+
+/** The most memory that this process of Node ever had, by what the kernel last said of it. */
+async function peakMb(words: readonly string[], cwd: string): Promise<number> {
+  const child = spawn(process.execPath, words, { cwd, stdio: "ignore" });
+  let peak = 0;
+  const look = setInterval(() => {
+    const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+    peak = Math.max(peak, Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) / 1024);
+  }, 20);
+  const code = await new Promise((resolve) => child.once("close", resolve));
+  clearInterval(look);
+  if (code !== 0) throw new Error(`a run ended with status ${String(code)}`);
+  return peak;
+}
 
 /** `podman run` with what Mayfly gives it; `first` has made the image and found what podman can. */
 async function barePodman(own: string, folder: string, first: () => void): Promise<() => void> {

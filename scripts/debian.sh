@@ -8,8 +8,8 @@ case $(uname -m) in
 aarch64) machine_packages=qemu-system-arm ;;
 *) machine_packages=qemu-system-x86 ;;
 esac
-machine_packages="$machine_packages squashfs-tools kmod util-linux"
-test_packages="postgresql chromium fonts-dejavu-core faketime"
+machine_packages="$machine_packages squashfs-tools kmod util-linux xz-utils"
+test_packages="postgresql chromium fonts-dejavu-core faketime cpio e2fsprogs"
 
 # What it prints is shown only when it fails.
 apt() {

@@ -27,6 +27,9 @@ function folderOf({ stateFolder }: ProviderPlaces): string {
   return join(stateFolder, "providers");
 }
 
+const emulated =
+  "machines are emulated here, many times slower than with KVM; `mayfly doctor` says why";
+
 /** Opens a provider for runs of this state folder. Throws `ProviderError` when it cannot work. */
 export async function openProvider(kind: string, places: ProviderPlaces): Promise<Provider> {
   const known = providers[kind];
@@ -56,7 +59,9 @@ export async function chooseProvider(
 ): Promise<Opened> {
   if (asked !== null) {
     try {
-      return { kind: asked, provider: await ready(asked, places, progress, signal), warning: null };
+      const provider = await ready(asked, places, progress, signal);
+      const isEmulated = provider.lends().labels.includes("tcg");
+      return { kind: asked, provider, warning: isEmulated ? emulated : null };
     } catch (error) {
       if (!(error instanceof ProviderError) || signal.aborted) throw error;
       throw nothingWorks(`the provider ${asked} does not work here: ${error.message}`);

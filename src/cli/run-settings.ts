@@ -43,6 +43,8 @@ export interface RunSettings {
 }
 
 const hourSeconds = 3600;
+/** What most tests get by with. */
+const fairMb = 4096;
 
 /**
  * Reads the settings of a run in the repository at `top`, whose machines lie below `stateFolder`.
@@ -110,7 +112,10 @@ function variable(
   });
 }
 
-/** All of this host's processors and half of its memory, where nothing is asked. */
+/**
+ * All of this host's processors, and of its memory what lets several runs go on at once: a quarter,
+ * or half where that is little.
+ */
 async function readSize(cpu: Given | null, memory: Given | null, folder: string): Promise<Size> {
   const host = await hostSize(folder);
   const cores = cpu === null ? availableParallelism() : Number(cpu.text);
@@ -120,9 +125,10 @@ async function readSize(cpu: Given | null, memory: Given | null, folder: string)
       hint: 'Write it like "2" or "0.5".',
     });
   }
+  const half = Math.floor(host.memoryMb / 2);
   const base: Size = {
     cpu: cores,
-    memoryMb: Math.max(256, Math.floor(host.memoryMb / 2)),
+    memoryMb: Math.max(256, Math.floor(host.memoryMb / 4), Math.min(fairMb, half)),
     diskGb: Math.min(20, Math.max(1, Math.floor(host.diskGb / 2))),
     gpu: 0,
     architecture: host.architecture,

@@ -86,6 +86,17 @@ describe("a command, on this host's own processes", () => {
     assert.equal(before.stdout, "one\n");
   });
 
+  test("large files that come as pointers are told", async () => {
+    const folder = repository({ ".gitattributes": "*.bin filter=lfs -text\n", "a.bin": "x" });
+    const plain = { GIT_CONFIG_NOSYSTEM: "1", HOME: scratch };
+    const without = await run(folder, [...onHost, "--", "true"], plain);
+    assert.match(without.stderr, /left out: what Git LFS holds/);
+    git(folder, "config", "filter.lfs.smudge", "cat");
+    const set = await run(folder, [...onHost, "--", "true"], plain);
+    assert.equal(set.code, 0, set.stderr);
+    assert.doesNotMatch(set.stderr, /left out/);
+  });
+
   test("only declared variables reach it, from .env too", async () => {
     const folder = repository({ ".gitignore": ".env\n" });
     writeFileSync(join(folder, ".env"), "MAYFLY_ENV=FIRST\nFIRST='1 one'\nSECOND=2\nTHIRD=3\n");
@@ -334,6 +345,17 @@ describe("targets by mk, in a container", needsPodman, () => {
     const titles = [...stderr.matchAll(/^mayfly: (.*) …$/gm)].map(([, title]) => title);
     assert.deepEqual(titles, ["prepare-runtime", "test", "artifacts", "post-test"]);
     assert.deepEqual(readdirSync(join(folder, "out")).sort(), ["a.txt", "b.txt", "own.gen"]);
+  });
+
+  test("the example of the manual", async () => {
+    const example = join(import.meta.dirname, "..", "..", "examples", "mkfile");
+    const folder = repository({ mkfile: readFileSync(example, "utf8") });
+    const ended = await run(folder, inPodman);
+    assert.equal(ended.code, 0, ended.stderr);
+    const sorted = readFileSync(join(folder, "mayfly-artifacts", "sorted.txt"), "utf8");
+    assert.match(sorted, /^10\n9\n/);
+    // What it made is no change of the repository's.
+    assert.equal(git(folder, "status", "--porcelain"), "");
   });
 
   test("what a step starts is there for the next", async () => {

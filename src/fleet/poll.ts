@@ -23,6 +23,8 @@ const sightingsAtOnce = 500;
 const openMax = 10_000;
 /** Jobs asked about one by one after a poll: each costs a call of the forge's quota. */
 const findsAtOnce = 20;
+/** Shorter than any time between two polls. */
+const turnMs = 1_000;
 
 /**
  * Asks a forge what waits and runs, and stores what is new; then asks about those of our open jobs
@@ -63,7 +65,7 @@ async function findMissing(
     await checkLease(tx, lease);
     return seeAgain(tx, "missing-job", forge.name, [...missing.keys()], lagMs);
   });
-  for (const id of again.slice(0, findsAtOnce)) {
+  for (const id of turn(again, clock.now())) {
     const job = missing.get(id);
     if (job === undefined) continue;
     const found = await within(clock, findLimitMs, signal, async (until) =>
@@ -72,6 +74,12 @@ async function findMissing(
     const sighting = found ?? (await unknown(store, id, clock.now()));
     if (sighting !== null) await intake.record([sighting]);
   }
+}
+
+/** The next of them: some that stay missing must not keep others from being asked about. */
+function turn(ids: readonly string[], now: number): readonly string[] {
+  const from = (Math.floor(now / turnMs) * findsAtOnce) % Math.max(1, ids.length);
+  return [...ids.slice(from), ...ids.slice(0, from)].slice(0, findsAtOnce);
 }
 
 /** A job that its forge does not know any more is over, and nobody can say how it went. */

@@ -176,7 +176,7 @@ class GithubForge implements Forge {
     const config = await (line !== null
       ? line.register(name, signal)
       : this.#runners.register(name, labels, signal));
-    return runnerOrders(config, this.#options.runner ?? null, context);
+    return runnerOrders(config, this.#options.programs, context);
   }
 
   registrations(signal: AbortSignal): Promise<readonly Registration[]> {

@@ -77,5 +77,8 @@ test("options say what is wrong with them", () => {
   assert.match(told({ token, by: ["webhook"] }), /nothing that signs/);
   assert.match(told({ token, url: "https://github.com" }), /names no repository/);
   assert.match(told({ token: "ghp_abc" }), /never written here/);
-  assert.match(told({ token, runner: { url: "https://x/y", sha256: "0" } }), /hexadecimal/);
+  assert.match(
+    told({ token, programs: { "linux-x64": { url: "https://x/y", sha256: "0" } } }),
+    /hexadecimal/,
+  );
 });

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { MayflyError } from "../../domain/errors.ts";
 import { secret } from "../../domain/secret.ts";
+import { programsOption } from "../runner-program.ts";
 import { parseAddress } from "./address.ts";
 
 /** The ways to learn of jobs. */
@@ -75,16 +76,7 @@ export const githubOptions = z
       })
       .optional()
       .describe("With `scaleset` in `by`: the scale set whose queue is listened to."),
-    runner: z
-      .strictObject({
-        url: z.url({ protocol: /^https?$/ }).describe("An archive of actions/runner (.tar.gz)."),
-        sha256: z
-          .string()
-          .regex(/^[0-9a-f]{64}$/, "must be 64 hexadecimal digits")
-          .describe("Its checksum, without which nothing of it is run."),
-      })
-      .optional()
-      .describe("Where machines get the runner program that their image does not have."),
+    programs: programsOption,
   })
   .superRefine(({ app, key, token, by, scaleset, secret }, context) => {
     const told = (path: string, message: string): void =>

@@ -11,7 +11,8 @@ import { after, before, describe, test } from "node:test";
 import fc from "fast-check";
 import * as tar from "tar";
 import type { TrustClass } from "../../domain/trust.ts";
-import { runnerOrders, type RunnerProgram } from "./orders.ts";
+import type { RunnerPrograms } from "../runner-program.ts";
+import { runnerOrders } from "./orders.ts";
 
 /** Stands in for GitHub's runner: shows what it was started with, then is one for a job. */
 const fakeRunner = `#!/bin/bash
@@ -57,10 +58,16 @@ async function ran(
   return { status, output };
 }
 
+/** The same for every kind of machine that this may run on. */
+function here(url: string, sha256: string): RunnerPrograms {
+  const program = { url, sha256 };
+  return { "linux-x64": program, "linux-arm64": program, "darwin-arm64": program };
+}
+
 /** Carries orders out as a guest does. */
 async function carriedOut(
   parts: {
-    program?: RunnerProgram;
+    programs?: RunnerPrograms;
     accept?: readonly TrustClass[];
     environment?: Record<string, string>;
   } = {},
@@ -71,7 +78,7 @@ async function carriedOut(
   await mkdir(work);
   const accept = parts.accept ?? ["trusted"];
   const context = { accept, jobDeadlineSeconds: 600 };
-  const orders = runnerOrders("c29tZSBzZWNyZXQ=", parts.program ?? null, context);
+  const orders = runnerOrders("c29tZSBzZWNyZXQ=", parts.programs ?? {}, context);
   for (const { path, mode, content } of orders.files) {
     await writeFile(join(files, path), content, { mode });
   }
@@ -117,7 +124,7 @@ describe("starting GitHub's runner", () => {
     const isRoot = process.getuid?.() === 0;
     assert.match(output, new RegExp(`^root: ${isRoot ? "1" : "no"} 1$`, "m"));
     const context = { accept: [], jobDeadlineSeconds: 1 };
-    assert.ok(output.includes(runnerOrders("x", null, context).startedText));
+    assert.ok(output.includes(runnerOrders("x", {}, context).startedText));
     assert.equal((await stat(join(image, ".runner"))).isFile(), true, "the image's stays");
   });
 
@@ -147,14 +154,14 @@ describe("starting GitHub's runner", () => {
     assert.ok(typeof address === "object" && address !== null);
     const url = `http://127.0.0.1:${address.port}/runner.tar.gz`;
     const sha256 = createHash("sha256").update(bytes).digest("hex");
-    const good = await carriedOut({ program: { url, sha256 } });
+    const good = await carriedOut({ programs: here(url, sha256) });
     assert.equal(good.status, 0, good.output);
     assert.match(good.output, /^config: c29/m);
-    const bad = await carriedOut({ program: { url, sha256: "0".repeat(64) } });
+    const bad = await carriedOut({ programs: here(url, "0".repeat(64)) });
     assert.equal(bad.status, 70);
-    assert.match(bad.output, /checksum is [0-9a-f]{64} instead of 0{64}/);
+    assert.match(bad.output, /is not what the configuration's sha256 says/);
     assert.doesNotMatch(bad.output, /config:/);
-    const gone = await carriedOut({ program: { url: url.replace(/:\d+/, ":1"), sha256 } });
+    const gone = await carriedOut({ programs: here(url.replace(/:\d+/, ":1"), sha256) });
     assert.equal(gone.status, 70);
   });
 
@@ -162,7 +169,7 @@ describe("starting GitHub's runner", () => {
     const none = await carriedOut({ environment: { MAYFLY_RUNNER_DIR: "/nonexistent" } });
     if (existsSync("/opt/mayfly/runners/github/run.sh")) return;
     assert.equal(none.status, 70);
-    assert.match(none.output, /no runner program in \/opt\/mayfly\/runners\/github/);
+    assert.match(none.output, /no runner program in \/opt\/mayfly\/runners\/github.*set programs/);
   });
 });
 

@@ -1,11 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { HandOverContext, RunnerOrders } from "../forge.ts";
-
-export interface RunnerProgram {
-  /** An archive of actions/runner, and its checksum. */
-  readonly url: string;
-  readonly sha256: string;
-}
+import { programLines, type RunnerPrograms } from "../runner-program.ts";
 
 const start = readFileSync(new URL("./start.sh", import.meta.url), "utf8");
 const jobStarted = readFileSync(new URL("./job-started.sh", import.meta.url), "utf8");
@@ -19,7 +14,7 @@ const whose = readFileSync(new URL("./job-started.pl", import.meta.url), "utf8")
  */
 export function runnerOrders(
   config: string,
-  program: RunnerProgram | null,
+  programs: RunnerPrograms,
   { accept, jobDeadlineSeconds }: HandOverContext,
 ): RunnerOrders {
   return {
@@ -36,9 +31,7 @@ export function runnerOrders(
       MAYFLY_WORK: "{work}",
       MAYFLY_ACCEPT: accept.join(","),
       MAYFLY_JOB_SECONDS: String(jobDeadlineSeconds),
-      ...(program === null
-        ? {}
-        : { MAYFLY_RUNNER_URL: program.url, MAYFLY_RUNNER_SHA256: program.sha256 }),
+      MAYFLY_RUNNER_PROGRAMS: programLines(programs),
     },
     // JobDispatcher.cs prints "<time>: Running job: <name>".
     startedText: ": Running job: ",

@@ -9,6 +9,44 @@ fail() {
   exit 70
 }
 
+machine() {
+  case $(uname -m) in
+  x86_64 | amd64) processor=x64 ;;
+  aarch64 | arm64) processor=arm64 ;;
+  *) processor=$(uname -m) ;;
+  esac
+  case $(uname -s) in
+  Linux) echo "linux-$processor" ;;
+  Darwin) echo "darwin-$processor" ;;
+  *) echo "$(uname -s)-$processor" ;;
+  esac
+}
+
+digest() {
+  if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
+}
+
+# The archive as GitHub releases it, unpacked only if it is the very one.
+fetch_program() {
+  wanted=$(machine)
+  line=$(printf %s "${MAYFLY_RUNNER_PROGRAMS:-}" | grep "^$wanted ") ||
+    fail "no runner program in /opt/mayfly/runners/github, and no address to get one for $wanted from: set programs"
+  sha256=$(echo "$line" | cut -d ' ' -f 2)
+  url=$(echo "$line" | cut -d ' ' -f 3)
+  archive=$MAYFLY_WORK/runner.tar.gz
+  if command -v curl >/dev/null; then
+    curl -fsSL --retry 3 --max-time 300 -o "$archive" -- "$url" >&2
+  elif command -v wget >/dev/null; then
+    wget -q -T 300 -O "$archive" -- "$url" >&2
+  else
+    fail "neither curl nor wget is here to get the runner program by"
+  fi || fail "the runner program could not be got from $url"
+  [ "$(digest "$archive")" = "$sha256" ] ||
+    fail "what came from $url is not what the configuration's sha256 says"
+  tar -xzf "$archive" -C "$runner" || fail "the runner program's archive cannot be unpacked"
+  rm -f "$archive"
+}
+
 config=$(cat "$MAYFLY_FILES/jitconfig") || fail "there is no configuration for the runner"
 rm -f "$MAYFLY_FILES/jitconfig"
 [ -n "$config" ] || fail "the configuration for the runner is empty"
@@ -26,21 +64,8 @@ done
 mkdir -p "$runner"
 if [ -n "$found" ]; then
   cp -R "$found/." "$runner"
-elif [ -n "${MAYFLY_RUNNER_URL:-}" ]; then
-  archive=$MAYFLY_WORK/runner.tar.gz
-  if command -v curl >/dev/null 2>&1; then
-    curl -fsSL --retry 3 --max-time 300 -o "$archive" -- "$MAYFLY_RUNNER_URL" ||
-      fail "the runner program cannot be fetched"
-  else
-    wget -q -T 60 -O "$archive" -- "$MAYFLY_RUNNER_URL" || fail "the runner program cannot be fetched"
-  fi
-  sum=$(sha256sum "$archive") || fail "there is no sha256sum to check the runner program with"
-  [ "${sum%% *}" = "$MAYFLY_RUNNER_SHA256" ] ||
-    fail "the runner program's checksum is ${sum%% *} instead of $MAYFLY_RUNNER_SHA256"
-  tar -xzf "$archive" -C "$runner" || fail "the runner program's archive cannot be unpacked"
-  rm -f "$archive"
 else
-  fail "there is no runner program in /opt/mayfly/runners/github, and no \`runner: { url, sha256 }\` to fetch it from"
+  fetch_program
 fi
 [ -x "$runner/run.sh" ] || fail "there is no run.sh in the runner program"
 # What an earlier registration may have left would make the runner refuse to begin.
@@ -53,10 +78,13 @@ export ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1
 # A whole day to wait for the job; from its start on, job-started.sh minds its time.
 seconds=$((${MAYFLY_JOB_SECONDS:-21600} + 86400 + 60))
 export MAYFLY_RUNNER_PID=$$
-unset MAYFLY_WORK MAYFLY_FILES MAYFLY_RUNNER_URL MAYFLY_RUNNER_SHA256
+unset MAYFLY_WORK MAYFLY_FILES MAYFLY_RUNNER_PROGRAMS
 
 cd "$runner"
 export ACTIONS_RUNNER_INPUT_JITCONFIG="$config"
 unset config
+# What a job makes, others may read, as elsewhere.
+umask 022
 # The deadman, for when nobody else is left to end it: with all its children.
+command -v timeout >/dev/null || exec ./run.sh
 exec timeout -k 30 "$seconds" ./run.sh

@@ -1,3 +1,4 @@
+import { randomBytes } from "node:crypto";
 import { access, constants, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
@@ -45,8 +46,9 @@ export async function findAcceleration(
   let why = known?.key === key ? known.why : undefined;
   if (why === undefined) {
     why = await tryKvm(image, folder, signal);
-    await writeFile(`${path}.${process.pid}`, JSON.stringify({ key, why }));
-    await rename(`${path}.${process.pid}`, path);
+    const draft = `${path}.${randomBytes(6).toString("hex")}`;
+    await writeFile(draft, JSON.stringify({ key, why }));
+    await rename(draft, path);
   }
   return why === null ? { accelerator: "kvm", why } : emulated(why);
 }

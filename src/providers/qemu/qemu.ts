@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdir, readFile, readdir, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
@@ -47,7 +48,7 @@ export async function open(options: QemuOptions, context: ProviderContext): Prom
   const machines = join(context.folder, "machines");
   await mkdir(machines, { recursive: true, mode: 0o700 });
   const script = join(context.folder, "keeper.pl");
-  const draft = `${script}.${process.pid}`;
+  const draft = `${script}.${randomBytes(6).toString("hex")}`;
   await writeFile(draft, await readFile(new URL("./keeper.pl", import.meta.url)), { mode: 0o600 });
   await rename(draft, script);
   const templates = new Templates(join(context.folder, "templates"));

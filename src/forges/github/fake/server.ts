@@ -83,7 +83,7 @@ export class FakeGithub {
     const said =
       this.#limited() ?? this.#refused(path) ?? answer(this.state, call, this.#by(request));
     const etag = `"${createHash("sha256")
-      .update(JSON.stringify(said.body ?? null))
+      .update(`${this.state.salt} ${JSON.stringify(said.body ?? null)}`)
       .digest("hex")}"`;
     const isSame = said.status === 200 && request.headers["if-none-match"] === etag;
     if (!isSame) this.state.limit.remaining = Math.max(0, this.state.limit.remaining - 1);

@@ -54,6 +54,8 @@ export class FakeState {
   readonly tokens = new Set<string>();
   readonly limit = { limit: 5000, remaining: 5000, resetAt: 0 };
   tokenExpires: number | null = null;
+  /** Part of every entity tag, as the token is at GitHub: with another, all has changed. */
+  salt = "";
   readonly faults: Faults = {
     staleBusy: false,
     removesBusy: false,
