@@ -5,6 +5,7 @@ import type { Config, Part } from "../config/config.ts";
 import type { Check } from "../providers/provider.ts";
 import { bytesText } from "../web/words.ts";
 import { exit } from "./exit.ts";
+import { checkForge } from "./forge-check.ts";
 import { git } from "./git.ts";
 import type { CommonFlags } from "./program.ts";
 import { kinds, readConfig, tryProvider, type PlaceFlags } from "./setting.ts";
@@ -41,6 +42,12 @@ export async function run(flags: CommonFlags & PlaceFlags): Promise<number> {
     diagnoses.push({ about, ok: problem === null, checks: failed ? checks : [...checks, opening] });
   }
   const [mayfly, ...providers] = diagnoses;
+  for (const part of config.forges) {
+    const checks = await checkForge(part);
+    // One forge that is out of reach keeps the jobs of no other waiting.
+    const isWell = checks.every(({ ok: isGood, isOptional }) => isGood || isOptional === true);
+    if (checks.length > 0) diagnoses.push({ about: `forge ${part.name}`, ok: isWell, checks });
+  }
   const ok = mayfly?.ok === true && providers.some((provider) => provider.ok);
   if (flags.json) await print(JSON.stringify({ ok, diagnoses }));
   else await show(config, diagnoses, ok);

@@ -57,8 +57,11 @@ describe("mayfly init", { timeout }, () => {
     const token = join(folder, "secrets", "acme-token");
     assert.equal(readFileSync(token, "utf8"), "a-token-of-gitea\n");
     assert.equal(statSync(token).mode & 0o777, 0o600);
-    const checked = await mayfly(["config", "check"], { folder, environment: state() });
-    assert.equal(checked.code, 0, checked.stderr);
+    const checked = await mayfly(["doctor", "--json"], { folder, environment: state() });
+    const { diagnoses } = JSON.parse(checked.stdout) as {
+      diagnoses: { about: string; ok: boolean }[];
+    };
+    assert.equal(diagnoses.find(({ about }) => about === "forge acme")?.ok, true, checked.stdout);
   });
 
   it("keeps what the configuration held, and its comments", async () => {
