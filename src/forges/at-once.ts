@@ -1,4 +1,7 @@
-/** Does `task` for every item, at most `limit` at a time; results stand in the items' order. */
+/**
+ * Does `task` for every item, at most `limit` at a time; results stand in the items' order. After a
+ * failure none is begun any more.
+ */
 export async function atOnce<T, R>(
   items: readonly T[],
   limit: number,
@@ -9,7 +12,12 @@ export async function atOnce<T, R>(
   const work = async (): Promise<void> => {
     while (next < items.length) {
       const index = next++;
-      results[index] = await task(items[index] as T);
+      try {
+        results[index] = await task(items[index] as T);
+      } catch (error) {
+        next = items.length;
+        throw error;
+      }
     }
   };
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, work));

@@ -226,6 +226,9 @@ sub environment {
         USER => $user, LOGNAME => $user, SHELL => '/bin/sh', LANG => 'C.UTF-8', PWD => $folder,
         CI => 'true', MAYFLY => 'true', MAYFLY_JOB => Wire::first($work, 'job'),
     );
+    # Where the image keeps its forge's runner: its start script asks.
+    my $runners = $ENV{MAYFLY_RUNNER_DIR};
+    $environment{MAYFLY_RUNNER_DIR} = $runners if defined $runners && $work->{file};
     for (@{ $work->{env} || [] }) {
         $environment{$1} = placed("$2", $work, $places) if /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/s;
     }

@@ -1,5 +1,6 @@
 import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
+import { AskedOnce } from "../asked-once.ts";
 import { BoundedMap } from "../bounded-map.ts";
 import type { ForgeContext } from "../context.ts";
 import type { ForgejoClient } from "./client.ts";
@@ -21,7 +22,7 @@ export class Runs {
   readonly #client: ForgejoClient;
   readonly #context: Pick<ForgeContext, "name" | "log" | "now">;
   #wasForbidden = false;
-  readonly #runs = new BoundedMap<number, RunFacts>(runsMax);
+  readonly #runs = new AskedOnce<number, RunFacts>(runsMax);
   readonly #names = new BoundedMap<number, { readonly name: string; readonly readAt: number }>(
     repositoriesMax,
   );
@@ -42,20 +43,20 @@ export class Runs {
   }
 
   /** What cannot be told counts as a fork's. */
-  async facts(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
-    const known = this.#runs.get(run);
-    if (known !== undefined) return known;
+  facts(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
+    return this.#runs.get(run, () => this.#ask(repository, run, signal));
+  }
+
+  async #ask(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
     const told = await this.#orNull(this.#client.run(repository, run, signal));
     if (told === null) return { trust: "fork", url: null, createdAt: 0 };
     // It runs the base's workflow, which may check out the fork's code.
     const isForks = told.is_fork_pull_request || told.trigger_event === "pull_request_target";
-    const facts: RunFacts = {
+    return {
       trust: isForks ? "fork" : "trusted",
       url: /^https?:\/\//.test(told.html_url) ? told.html_url : null,
       createdAt: Math.max(0, Date.parse(told.created) || 0),
     };
-    this.#runs.set(run, facts);
-    return facts;
   }
 
   /** A token that may not see it cannot tell; a server that is out of reach is asked again. */

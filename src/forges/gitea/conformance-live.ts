@@ -110,6 +110,7 @@ export class LiveGitea implements ForgeWorld {
         token: fakeSecret(token),
         secret: fakeSecret(world.#secret),
         programs: {},
+        oldRunners: false,
       },
       fakeContext(Date.now),
     );

@@ -103,9 +103,10 @@ class GiteaForge implements Forge {
     context: HandOverContext,
     signal: AbortSignal,
   ): Promise<RunnerOrders> {
-    const { runnerUrl, url, programs } = this.#options;
+    const { runnerUrl, url, programs, oldRunners } = this.#options;
     const registered = await this.#runners.register(runner.name, runner.labels, signal);
-    return ordersFor({ url: runnerUrl ?? url, runner, registered, context, programs });
+    const parts = { runner, registered, context, programs, oldRunners };
+    return ordersFor({ url: runnerUrl ?? url, ...parts });
   }
 
   registrations(signal: AbortSignal): Promise<readonly Registration[]> {

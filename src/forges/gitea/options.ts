@@ -16,6 +16,12 @@ export const giteaOptions = z.strictObject({
     .describe("What the server signs its events with. Without it, jobs are only asked for."),
   runnerUrl: serverUrl.optional().describe("Where machines reach the server, if not at `url`."),
   programs: programsOption,
+  oldRunners: z
+    .boolean()
+    .default(false)
+    .describe(
+      "Let a runner's program older than 3.0 serve pools that take no forks, which it cannot enforce.",
+    ),
 });
 
 export type GiteaOptions = z.output<typeof giteaOptions>;

@@ -11,6 +11,8 @@ export interface OrderParts {
   readonly registered: Registered;
   readonly context: HandOverContext;
   readonly programs: RunnerPrograms;
+  /** Programs that cannot refuse forks may serve pools that take none. */
+  readonly oldRunners: boolean;
 }
 
 /** As long as the fleet keeps a warm machine waiting at most. */
@@ -18,7 +20,7 @@ const idleSecondsMax = 24 * 3600;
 
 /** What a machine runs to take one job of Gitea's: `start.sh` says how. */
 export function ordersFor(parts: OrderParts): RunnerOrders {
-  const { context, programs } = parts;
+  const { context, programs, oldRunners } = parts;
   const refuses = !context.accept.includes("fork");
   return {
     files: [
@@ -35,6 +37,7 @@ export function ordersFor(parts: OrderParts): RunnerOrders {
       MAYFLY_JOB_SECONDS: String(context.jobDeadlineSeconds),
       MAYFLY_LIFE_SECONDS: String(context.jobDeadlineSeconds + idleSecondsMax),
       MAYFLY_RUNNER_PROGRAMS: programLines(programs),
+      ...(oldRunners ? { MAYFLY_OLD_RUNNERS: "1" } : {}),
     },
     // `task 7 repo is acme/rocket …`, from `internal/app/run/runner.go`, 0.2 to 3.3.
     startedText: 'msg="task ',

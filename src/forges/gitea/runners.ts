@@ -5,6 +5,8 @@ import type { Registration } from "../forge.ts";
 import type { RunnerAnswer } from "./answers.ts";
 import type { GiteaClient, Registered } from "./client.ts";
 
+/** Within which a server has given out the job that it was just about to give to a runner. */
+const settleMs = 300;
 /** As many as may have lived while news of their jobs can still come. */
 const namesMax = 20_000;
 
@@ -66,7 +68,11 @@ export class GiteaRunners {
   async remove(name: string, signal: AbortSignal): Promise<"gone" | "busy"> {
     const named = (await this.#client.runners(signal)).filter((runner) => runner.name === name);
     if (named.length === 0) return "gone";
-    for (const { id } of named) await this.#client.disable(id, signal);
+    let isDisabled = false;
+    for (const { id } of named) {
+      if (await this.#client.disable(id, signal)) isDisabled = true;
+    }
+    if (isDisabled) await new Promise((resolve) => setTimeout(resolve, settleMs));
     const busy = await this.#busy(named, signal);
     for (const { id } of named) {
       if (!busy.has(id)) await this.#client.deleteRunner(id, signal);

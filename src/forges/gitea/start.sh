@@ -68,12 +68,14 @@ mkfifo "$place/.runner"
 hook=""
 if [ -e "$MAYFLY_FILES/refuse-forks.pl" ]; then
   hook=$MAYFLY_FILES/refuse-forks.pl
-  # Programs before 3.0 know no hooks: they run whatever job of their labels the server gives them.
-  case $("$program" --version 2>&1) in
-  *" v"[012].* | *" "[012].*)
-    echo "mayfly: $program is older than 3.0 and cannot refuse jobs of forks" >&2
-    ;;
-  esac
+  # Programs before 3.0 know no hooks: they would run whatever job of their labels the server gives.
+  version=$("$program" --version 2>&1 | sed -n 's/.*version v*\([0-9][0-9]*\)\..*/\1/p')
+  if [ "${version:-0}" -lt 3 ]; then
+    said="$program is not known to be 3.0 or newer, and older ones cannot refuse jobs of forks"
+    [ "${MAYFLY_OLD_RUNNERS:-}" = 1 ] ||
+      fail "$said: use a newer one, or set oldRunners if no stranger can start a run"
+    echo "mayfly: $said" >&2
+  fi
 fi
 
 # No cache server: its port would be open to whoever reaches the machine. No Docker is asked for.
@@ -112,6 +114,6 @@ set -- "$program" daemon -c "$place/config.yaml"
 # It has no limit of its own to how long it waits for a job.
 if command -v timeout >/dev/null; then set -- timeout --kill-after=60 "$MAYFLY_LIFE_SECONDS" "$@"; fi
 # The job has none of this in its surroundings, and makes files that others may read, as elsewhere.
-unset MAYFLY_FILES MAYFLY_WORK MAYFLY_JOB_SECONDS MAYFLY_LIFE_SECONDS
+unset MAYFLY_FILES MAYFLY_WORK MAYFLY_JOB_SECONDS MAYFLY_LIFE_SECONDS MAYFLY_OLD_RUNNERS
 umask 022
 exec "$@"

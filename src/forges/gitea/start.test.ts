@@ -13,13 +13,18 @@ import type { RunnerPrograms } from "../runner-program.ts";
 import { scriptPlace, type ScriptPlace } from "../start-script.ts";
 import { ordersFor } from "./orders.ts";
 
-function orders(programs: RunnerPrograms = {}, accept: "fork" | "trusted" = "fork"): RunnerOrders {
+function orders(
+  programs: RunnerPrograms = {},
+  accept: "fork" | "trusted" = "fork",
+  oldRunners = false,
+): RunnerOrders {
   return ordersFor({
     url: "https://git.example.com",
     runner: sampleRunner({ name: "k7m2q-p-1", labels: ["ubuntu-latest", "pool:gpu"] }),
     registered: { id: 42, uuid: "a-uuid", token: "the-token" },
     context: { accept: ["trusted", accept], jobDeadlineSeconds: 3600 },
     programs,
+    oldRunners,
   });
 }
 
@@ -69,17 +74,28 @@ describe("the start script of Gitea's runner", () => {
     });
   }
 
-  it("sets the hook where the pool takes no forks, and says when the program has none", async () => {
+  it("sets the hook where the pool takes no forks", async () => {
     place.program("gitea-runner", program);
-    const hooked = await place.run(orders({}, "trusted"));
-    assert.ok(hooked.output.includes(`job_started: "${place.files}/refuse-forks.pl"`));
-    assert.ok(!hooked.output.includes("older than 3.0"));
-    place.close();
-    place = scriptPlace();
-    place.program("act_runner", program.replace("v3.3.0", "v0.2.13"));
-    const old = await place.run(orders({}, "trusted"));
-    assert.match(old.output, /older than 3\.0 and cannot refuse/);
+    const { output } = await place.run(orders({}, "trusted"));
+    assert.ok(output.includes(`job_started: "${place.files}/refuse-forks.pl"`));
+    assert.ok(!output.includes("mayfly:"), output);
   });
+
+  for (const version of ["v0.2.13", "v2.3.0", "1.0.8", "dev", "vNext"]) {
+    it(`does not let a program of ${version} serve such a pool, unless told to`, async () => {
+      place.program("act_runner", program.replace("v3.3.0", version));
+      const refused = await place.run(orders({}, "trusted"));
+      assert.notEqual(refused.status, 7);
+      assert.match(refused.output, /cannot refuse jobs of forks: use a newer one/);
+      assert.ok(!refused.output.includes("called daemon"));
+      place.close();
+      place = scriptPlace();
+      place.program("act_runner", program.replace("v3.3.0", version));
+      const told = await place.run(orders({}, "trusted", true));
+      assert.equal(told.status, 7, told.output);
+      assert.match(told.output, /^mayfly: .*cannot refuse jobs of forks$/m);
+    });
+  }
 
   it("gets the program from its mirror, when the digest is right", async () => {
     const server = createServer((_, response) => response.end(program));

@@ -27,6 +27,7 @@ export async function playGitea(
       token: fakeSecret(parts.token ?? token),
       secret: fakeSecret(secret),
       programs: {},
+      oldRunners: false,
     },
     context,
   );

@@ -1,7 +1,7 @@
 import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
 import { repositoryPath } from "../actions-scope.ts";
-import { BoundedMap } from "../bounded-map.ts";
+import { AskedOnce } from "../asked-once.ts";
 import type { ForgeContext } from "../context.ts";
 import type { Rest } from "../rest.ts";
 import { pullAnswer, runAnswer } from "./answers.ts";
@@ -16,7 +16,7 @@ export class RunTrust {
   readonly #rest: Rest;
   readonly #context: Pick<ForgeContext, "name" | "log">;
   /** A run's source never changes; repositories may be renamed, so they are part of the key. */
-  readonly #known = new BoundedMap<string, TrustClass>(runsMax);
+  readonly #known = new AskedOnce<string, TrustClass>(runsMax);
 
   #wasForbidden = false;
 
@@ -25,13 +25,8 @@ export class RunTrust {
     this.#context = context;
   }
 
-  async of(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
-    const key = `${repository}#${run}`;
-    const known = this.#known.get(key);
-    if (known !== undefined) return known;
-    const trust = await this.#ask(repository, run, signal);
-    this.#known.set(key, trust);
-    return trust;
+  of(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
+    return this.#known.get(`${repository}#${run}`, () => this.#ask(repository, run, signal));
   }
 
   async #ask(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
