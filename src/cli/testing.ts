@@ -9,8 +9,8 @@ import type { JobView } from "../web/views.ts";
 /* What the tests of the command line share: the real command as a process, and a server to ask. */
 
 const main = join(import.meta.dirname, "main.ts");
-/** No command of a test takes this long; one that does is killed, and the test fails. */
-const deadlineMs = 60_000;
+/** No command of a test takes this long, nor a server of one; what does is killed, and fails. */
+const deadlineMs = 300_000;
 
 export interface Ended {
   readonly code: number | null;
