@@ -53,7 +53,10 @@ const apiVersion = "2022-11-28";
  * or an hour, on a clock of their own, and hold every writing call of the process a second apart.)
  */
 export class Client {
+  /** What the forge's own questions are counted on. */
   readonly quota: Quota;
+  /** What is asked as the App itself is counted apart. */
+  readonly #appQuota: Quota;
   readonly #parts: ClientParts;
   readonly #kept = new BoundedMap<string, { etag: string; value: unknown }>(keptMax);
   readonly #app: Octokit | null;
@@ -62,6 +65,7 @@ export class Client {
   constructor(parts: ClientParts) {
     this.#parts = parts;
     this.quota = new Quota(parts.now);
+    this.#appQuota = new Quota(parts.now);
     const { credential } = parts;
     this.#app =
       credential.kind === "app"
@@ -79,7 +83,7 @@ export class Client {
    */
   async ask<T>(route: string, parameters: Parameters, question: Question<T>): Promise<T> {
     const { what, schema, isKept = false, asApp = false, signal } = question;
-    this.quota.check(route);
+    (asApp ? this.#appQuota : this.quota).check(route);
     const octokit = asApp ? this.#asApp() : await this.#asInstallation(signal);
     const key = `${route} ${JSON.stringify(parameters)}`;
     const kept = isKept ? this.#kept.get(key) : undefined;
@@ -122,16 +126,16 @@ export class Client {
     return all;
   }
 
-  /** An installation's token or the configured one, for the services beside the REST API. */
+  /** An installation's token or the configured one, for services beside the REST API. */
   async token(signal: AbortSignal): Promise<string> {
     const { credential } = this.#parts;
     if (credential.kind === "token") return credential.token;
     const octokit = await this.#asInstallation(signal);
     const what = "asking for an installation's token";
-    const auth = this.#guarded("", what, signal, async () => {
+    const auth = await this.#guarded({ route: "", what, signal, quota: this.quota }, async () => {
       return (await octokit.auth({ type: "installation" })) as { token: string };
     });
-    return (await auth).token;
+    return auth.token;
   }
 
   get isApp(): boolean {
@@ -203,29 +207,25 @@ export class Client {
       "x-github-api-version": apiVersion,
       ...(etag === undefined ? {} : { "if-none-match": etag }),
     };
-    return this.#guarded(route, what, signal, async () => {
+    const quota = octokit === this.#app ? this.#appQuota : this.quota;
+    return this.#guarded({ route, what, signal, quota }, async () => {
       try {
         const answer = await octokit.request(route, {
           ...parameters,
           headers,
           request: { signal },
         });
-        return { data: answer.data as unknown, headers: this.#learn(route, answer.headers) };
+        return { data: answer.data as unknown, headers: this.#learn(quota, route, answer.headers) };
       } catch (error) {
         if (!isAnswer(error) || error.status !== 304 || etag === undefined) throw error;
-        this.#learn(route, error.response.headers);
+        this.#learn(quota, route, error.response.headers);
         return null;
       }
     });
   }
 
   /** Runs a call for as long as `signal` lets it, and makes every failure one of ours. */
-  async #guarded<T>(
-    route: string,
-    what: string,
-    signal: AbortSignal,
-    call: () => Promise<T>,
-  ): Promise<T> {
+  async #guarded<T>({ route, what, signal, quota }: Guarded, call: () => Promise<T>): Promise<T> {
     const { host } = this.#parts.address;
     const over = Promise.withResolvers<never>();
     const stop = (): void => over.reject(unreachable(what, host, "gave no answer in time"));
@@ -237,10 +237,12 @@ export class Client {
       if (error instanceof MayflyError) throw error;
       if (!isAnswer(error)) throw unreachable(what, host, `does not answer (${reason(error)})`);
       const { status, message, response } = error;
-      const refused = { status, message, headers: this.#learn(route, response.headers) };
+      // Its token is revoked, or the installation is another by now: both are looked for again.
+      if (status === 401 || response.url?.includes("/access_tokens")) this.#octokit = null;
+      const refused = { status, message, headers: this.#learn(quota, route, response.headers) };
       if (isLimit(refused)) {
-        this.quota.limited(refused.headers);
-        this.quota.check(route);
+        quota.limited(refused.headers);
+        quota.check(route);
       }
       throw explain(what, refused);
     } finally {
@@ -249,8 +251,8 @@ export class Client {
     }
   }
 
-  #learn(route: string, headers: Headers): Headers {
-    this.quota.learn(route, headers);
+  #learn(quota: Quota, route: string, headers: Headers): Headers {
+    quota.learn(route, headers);
     // "2026-12-01 12:00:00 UTC", or with an offset such as -0800.
     const at = Date.parse(String(headers["github-authentication-token-expiration"] ?? ""));
     if (Number.isFinite(at)) this.#parts.expires(at);
@@ -258,9 +260,16 @@ export class Client {
   }
 }
 
+interface Guarded {
+  readonly route: string;
+  readonly what: string;
+  readonly signal: AbortSignal;
+  readonly quota: Quota;
+}
+
 interface Answer extends Error {
   readonly status: number;
-  readonly response: { readonly headers: Headers };
+  readonly response: { readonly headers: Headers; readonly url?: string };
 }
 
 /** octokit gives status 500 to what never was answered; only an answer has a response. */

@@ -405,3 +405,16 @@ describe("redelivery", () => {
     }
   });
 });
+
+test("a revoked token is replaced by a new one", async () => {
+  const world = await openWorld({ now: Date.now, as: "app" });
+  try {
+    const { tokens } = world.fake.state;
+    await world.forge.registrations(never);
+    for (const token of tokens) if (token.startsWith("ghs_")) tokens.delete(token);
+    await assert.rejects(world.forge.registrations(never), { code: "unauthenticated" });
+    assert.deepEqual(await world.forge.registrations(never), []);
+  } finally {
+    await world.close();
+  }
+});

@@ -156,6 +156,8 @@ class GithubForge implements Forge {
       this.#repositories.named(repository);
       if (state !== "ended") this.#watch.stirred(repository);
       if (!isPhantom(sighting, now())) return sighting;
+      const { log } = this.#context;
+      log.warn({ forge: this.name, job: externalId }, "it has waited for a day and is given up");
       return { ...sighting, state: "ended", outcome: "timed_out", endedAt: now() };
     } catch (error) {
       if (error instanceof MayflyError && error.code === "not_found") return null;

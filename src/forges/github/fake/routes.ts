@@ -175,6 +175,7 @@ function register(state: FakeState, body: Record<string, unknown>): FakeAnswer {
   state.runners.set(runner.id, runner);
   const config = randomBytes(30).toString("base64");
   state.secrets.push(config);
+  state.configs.set(config, runner.id);
   return { status: 201, body: { runner: runnerShape(runner), encoded_jit_config: config } };
 }
 

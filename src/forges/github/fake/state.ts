@@ -52,6 +52,8 @@ export class FakeState {
   /** All that was given out and must stay secret. */
   readonly secrets: string[] = [];
   readonly tokens = new Set<string>();
+  /** Runners' ids by the configurations that were given out. */
+  readonly configs = new Map<string, number>();
   readonly limit = { limit: 5000, remaining: 5000, resetAt: 0 };
   tokenExpires: number | null = null;
   /** Part of every entity tag, as the token is at GitHub: with another, all has changed. */
@@ -70,6 +72,11 @@ export class FakeState {
     this.settings = settings;
     this.tokens.add(settings.token);
     this.secrets.push(settings.token, settings.secret);
+  }
+
+  /** Whose just-in-time configuration this is. */
+  runnerOf(config: string): FakeRunner | null {
+    return this.runners.get(this.configs.get(config) ?? 0) ?? null;
   }
 
   id(): number {

@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import * as tar from "tar";
+import { FakeRunnerService, fakeRunnerScript } from "../src/forges/github/fake/runner-service.ts";
+import { FakeGithub } from "../src/forges/github/fake/server.ts";
+import type { FakeJob } from "../src/forges/github/fake/shapes.ts";
+import { Manager } from "./manager.ts";
+
+/*
+ * The whole manager as a process, its machines as processes, the runner's start script and hook as
+ * they are; only GitHub and its runner program are ours.
+ */
+
+const lacking = ["curl", "perl", "tar", "bash"].find(
+  (program) => spawnSync(program, ["--version"]).status !== 0,
+);
+const skip = lacking === undefined ? false : `needs ${lacking}`;
+const labels = ["self-hosted", "linux"];
+const secret = "the webhook's secret";
+const token = "github_pat_not_to_be_seen";
+
+/** Which of the events, by their number, are lost or come twice. */
+const isLost = (n: number): boolean => n % 4 === 1;
+const isDouble = (n: number): boolean => n % 3 === 0;
+
+async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
+  const end = Date.now() + 150_000;
+  while (!(await holds())) {
+    assert.ok(Date.now() < end, `never: ${what}`);
+    await sleep(100);
+  }
+}
+
+/** An archive of the runner program, at an address of its own. */
+async function runnerArchive(
+  t: TestContext,
+  folder: string,
+  script: string,
+): Promise<{ url: string; sha256: string }> {
+  const program = join(folder, "program");
+  mkdirSync(program);
+  writeFileSync(join(program, "run.sh"), script, { mode: 0o755 });
+  const file = join(folder, "runner.tar.gz");
+  await tar.create({ gzip: true, file, cwd: program }, ["."]);
+  const bytes = readFileSync(file);
+  const server = createServer((_request, response) => response.end(bytes));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  const address = server.address();
+  assert.ok(typeof address === "object" && address !== null);
+  const sha256 = createHash("sha256").update(bytes).digest("hex");
+  return { url: `http://127.0.0.1:${address.port}/runner.tar.gz`, sha256 };
+}
+
+test(
+  "GitHub's jobs run on machines of their own, though events are lost and doubled",
+  {
+    skip,
+    timeout: 280_000,
+  },
+  async (t) => {
+    const folder = mkdtempSync(join(tmpdir(), "mayfly-github-"));
+    t.after(() => rmSync(folder, { recursive: true, force: true }));
+    const keyNow = Date.now;
+    const fake = await FakeGithub.start({ org: "acme", now: Date.now, keyNow, token, secret });
+    t.after(() => fake.close());
+    const { state } = fake;
+    // GitHub's flag is late.
+    state.faults.staleBusy = true;
+
+    let address = "";
+    let events = 0;
+    const refused: number[] = [];
+    const tell = (job: FakeJob): void => {
+      const n = events++;
+      for (let times = isLost(n) ? 0 : isDouble(n) ? 2 : 1; times > 0; times--) {
+        const { headers, body } = state.jobEvent(job);
+        const url = `${address}/v1/forges/acme/events`;
+        const sent = fetch(url, {
+          method: "POST",
+          headers: headers as Record<string, string>,
+          body: Buffer.from(body),
+        });
+        sent.then(
+          ({ status }) => status >= 300 && refused.push(status),
+          () => refused.push(0),
+        );
+      }
+    };
+    const service = new FakeRunnerService(fake, tell);
+    const { url, sha256 } = await runnerArchive(t, folder, fakeRunnerScript(fake.origin));
+    const kinds = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
+    const programs = kinds.map((kind) => `        ${kind}: { url: "${url}", sha256: ${sha256} }`);
+    writeFileSync(join(folder, "token"), token, { mode: 0o600 });
+    writeFileSync(join(folder, "secret"), secret, { mode: 0o600 });
+    const manager = await Manager.create(`forges:
+  acme:
+    github:
+      url: ${fake.url}
+      token: file:${join(folder, "token")}
+      secret: file:${join(folder, "secret")}
+      programs:
+${programs.join("\n")}
+providers:
+  box:
+    host: {}
+pools:
+  small:
+    forge: acme
+    labels: [self-hosted, linux]
+    provider: box
+    accept: [trusted]
+    size: 1cpu1gb
+    max: 4
+    idle: 5s
+`);
+    t.after(async () => {
+      await manager.end("SIGKILL");
+      manager.remove();
+    });
+    await manager.start();
+    address = manager.url;
+
+    const repository = state.repository("widget");
+    const stranger = state.repository("stranger/widget");
+    const forked = state.job(state.run(repository, stranger, "pull_request"), [
+      "self-hosted",
+      "linux",
+      "forked",
+    ]);
+    tell(forked);
+    const jobs = Array.from({ length: 8 }, () =>
+      state.job(state.run(repository, repository, "push"), labels),
+    );
+    for (const job of jobs) tell(job);
+    // One that is taken back while it waits.
+    const cancelled = state.job(state.run(repository, repository, "push"), [...labels, "rare"]);
+    tell(cancelled);
+    state.end(cancelled, "cancelled");
+    tell(cancelled);
+
+    try {
+      await until("all jobs are over", () => jobs.every(({ status }) => status === "completed"));
+      await until("no runner is left at GitHub", () => state.runners.size === 0);
+      await until(
+        "no machine is left",
+        () => readdirSync(join(manager.state, "providers/box/machines")).length === 0,
+      );
+    } catch (error) {
+      throw new Error(`${String(error)}\n${manager.said.slice(-6000)}`, { cause: error });
+    }
+    for (const job of jobs) assert.equal(job.conclusion, "success");
+    assert.equal(new Set(service.taken.map(({ job }) => job)).size, jobs.length);
+    assert.equal(new Set(service.taken.map(({ runner }) => runner)).size, service.taken.length);
+    assert.equal(forked.status, "queued", "nobody accepts a stranger's code here");
+    assert.deepEqual(refused, [], "every event was taken");
+    const told = (await (await manager.ask("/v1/jobs?limit=100")).json()) as {
+      jobs: { id: string; state: string; outcome: string | null; pool: string | null }[];
+    };
+    for (const { id } of jobs) {
+      await until(`job ${id} is over here too`, async () => {
+        const answer = await manager.ask(`/v1/jobs/acme-${id}`);
+        return ((await answer.json()) as { outcome: string | null }).outcome === "success";
+      });
+    }
+    assert.equal(told.jobs.find(({ id }) => id === `acme-${forked.id}`)?.pool, null);
+    for (const hidden of state.secrets)
+      assert.ok(!manager.said.includes(hidden), "a secret in a log");
+  },
+);
