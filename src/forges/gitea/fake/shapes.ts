@@ -7,7 +7,7 @@ import type {
   FakeStatus,
 } from "./state.ts";
 
-/* A played Gitea's answers: the shapes of `services/convert/convert.go`, 1.27. */
+/* The answers of a Gitea that is played: the shapes of `services/convert/convert.go`, 1.26 and 1.27. */
 
 const words: Readonly<Record<FakeStatus, readonly [string, string]>> = {
   blocked: ["waiting", ""],
@@ -56,13 +56,11 @@ export function runShape(url: string, run: FakeRun): object {
   return {
     id: run.id,
     url: `${url}/api/v1/repos/${run.repository}/actions/runs/${run.id}`,
-    previous_attempt_url: null,
     event: run.event,
     path: `build.yml@${run.ref}`,
     ...branchOf(run),
     head_sha: "0".repeat(40),
     status: "queued",
-    pull_requests: [],
   };
 }
 
