@@ -79,7 +79,10 @@ describe("nextStep", () => {
       claimedAt: fc.nat(1e9),
       askedAt: time,
       upAt: time,
+      handedAt: time,
       startedAt: time,
+      finishedAt: time,
+      endedAt: time,
     });
     const pools = fc.constantFrom(pool, samplePool({ warm: 1 }), null);
     fc.assert(
@@ -92,9 +95,16 @@ describe("nextStep", () => {
           return;
         }
         assert.ok(step.until > now);
-        assert.equal(nextStep(runner, some, step.until).do, "end");
+        const next = nextStep(runner, some, step.until).do;
+        assert.ok(next === "end" || next === (runner.state === "ended" ? "remove" : "begin"), next);
       }),
     );
+  });
+
+  test("a job that only the guest has told of begins when its forge had time to tell it", () => {
+    const up = sampleRunner({ state: "up", upAt: 1000, handedAt: 1500, startedAt: 2000 });
+    assert.deepEqual(nextStep(up, pool, 3000, 5000), { do: "wait", until: 7000 });
+    assert.equal(nextStep(up, pool, 7000, 5000).do, "begin");
   });
 });
 

@@ -9,6 +9,8 @@ export type Step =
   | { readonly do: "create" }
   /** It is no longer wanted. `outcome`: what becomes of the job it runs. */
   | { readonly do: "end"; readonly reason: string; readonly outcome?: JobOutcome }
+  /** It runs a job that its forge has told nothing of. */
+  | { readonly do: "begin"; readonly reason: string }
   /** Remove its registration, then its machine. */
   | { readonly do: "remove" }
   /** Nothing before `until` (ms); null: never again. */
@@ -57,6 +59,11 @@ export function nextStep(runner: Runner, pool: Pool | null, now: number, newsMs 
       return waitOrEnd(askedAt ?? claimedAt, bootSeconds + newsMs / 1000, now, { reason });
     }
     case "up": {
+      if (startedAt !== null) {
+        const until = startedAt + newsMs;
+        if (now < until) return { do: "wait", until };
+        return { do: "begin", reason: "its guest says that a job began; its forge has not" };
+      }
       const bound = keepsIdle(pool) ? longestWarmSeconds : longestIdleSeconds;
       const seconds = Math.max(pool.idleSeconds, bound);
       const reason = `no job came within ${seconds} s`;

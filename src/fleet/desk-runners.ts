@@ -3,7 +3,9 @@ import type { Pool } from "../domain/pool.ts";
 import type { Runner } from "../domain/runner.ts";
 import type { Forge, RunnerOrders } from "../forges/forge.ts";
 import { backOff, findBackOff } from "../store/back-offs.ts";
+import { clip } from "../domain/words.ts";
 import { noteFinish, noteHandOver } from "../store/guest.ts";
+import { logTail, runnerLog } from "../store/logs.ts";
 import type { Store } from "../store/store.ts";
 import type { GuestEnd, GuestWork } from "./api.ts";
 import { backOffMs } from "./calls.ts";
@@ -55,7 +57,8 @@ export class RunnerDesk {
   async finish(runner: Runner, { how, exitCode, detail }: GuestEnd): Promise<void> {
     const words = detail === "" ? (how === "exited" ? `exit status ${exitCode}` : how) : detail;
     const hadJob = runner.startedAt !== null;
-    const reason = `its runner is over${hadJob ? "" : " and had no job"}: ${words}`;
+    const said = hadJob ? "" : await this.#lastWords(runner.name);
+    const reason = `its runner is over${hadJob ? "" : " and had no job"}: ${words}${said}`;
     await this.#store.write(async (tx) => {
       await noteFinish(tx, runner, reason);
       // One that ends by itself before any job does so again: not at once, then.
@@ -91,6 +94,21 @@ export class RunnerDesk {
     } finally {
       this.#underWay.delete(runner.name);
     }
+  }
+
+  /** What a runner that never got a job said last: probably why. */
+  async #lastWords(runner: string): Promise<string> {
+    const frames = await logTail(this.#store.db, runnerLog(runner), 20);
+    const own = frames.filter(({ stream }) => stream !== "mayfly");
+    const text = Buffer.concat(own.map(({ bytes }) => bytes)).toString("utf8");
+    const line =
+      text
+        .trim()
+        .split("\n")
+        .at(-1)
+        ?.replaceAll(/\p{Cc}+/gu, " ")
+        .trim() ?? "";
+    return line === "" ? "" : ` (${clip(line, 300)})`;
   }
 
   #later(waitMs: number): Promise<null> {

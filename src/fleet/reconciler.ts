@@ -203,6 +203,8 @@ export class Reconciler {
         if (step.until !== null) waits.push({ runner, until: step.until });
       } else if (step.do === "create") {
         this.#start(runner, () => this.#steps.create(runner, lease, signal));
+      } else if (step.do === "begin") {
+        this.#start(runner, () => this.#steps.begin(runner, lease, step.reason));
       } else if (step.do === "end") {
         this.#start(runner, () => this.#steps.end(runner, lease, step, signal));
       } else {

@@ -202,12 +202,24 @@ export class RunnerSteps {
       }
     }
     this.#unasked.delete(runner.name);
-    await store.write(async (tx) => {
+    const isOver = await store.write(async (tx) => {
       await checkLease(tx, lease);
+      const now = await readRunner(tx, runner.name);
+      // Its guest was quicker: it got a job before it was let go.
+      if (now?.state === "up" && now.startedAt !== null) return false;
       await moveRunner(tx, runner.name, "ended", { reason });
       await endJobOf(tx, runner.name, outcome, reason);
+      return true;
     });
-    log.info({ runner: runner.name, pool: this.#pool.name }, `ended: ${reason}`);
+    if (isOver) log.info({ runner: runner.name, pool: this.#pool.name }, `ended: ${reason}`);
+  }
+
+  /** What its guest said counts, when its forge had the time to say it too. */
+  async begin({ name }: Runner, lease: HeldLease, reason: string): Promise<void> {
+    await this.#parts.store.write(async (tx) => {
+      await checkLease(tx, lease);
+      await moveRunner(tx, name, "started", { reason });
+    });
   }
 
   /** Removes registration and machine until both are gone. A forge out of reach does not stop us. */

@@ -126,7 +126,9 @@ export async function sweepForge(
   });
   for (const name of again) {
     const outcome = await within(clock, forgeCallMs, signal, (until) => forge.remove(name, until));
-    log.warn({ runner: name, forge: forge.name }, `stray registration: ${outcome}`);
+    // A busy one is asked about again and again: a forge may wait minutes for a runner that died.
+    if (outcome === "gone")
+      log.warn({ runner: name, forge: forge.name }, "stray registration: gone");
   }
 }
 

@@ -60,18 +60,23 @@ export async function noteHandOver(tx: Tx, name: string, reason: string): Promis
   return true;
 }
 
-/** Notes that a forge's runner has begun a job, also when its end was decided meanwhile. */
+/**
+ * Notes that a forge's runner has begun a job, also when its end was decided meanwhile. Its state
+ * waits for the forge's news of the job: until then that counts as waiting, and the runner, counted as
+ * idle, stands for it. Counted as busy it would have another machine made.
+ */
 export async function noteStart(tx: Tx, name: string): Promise<void> {
   const runner = await readRunner(tx, name);
-  if (runner === null || runner.startedAt !== null) return;
-  if (await moveRunner(tx, name, "started", { reason: "its guest says that a job began" })) return;
-  if (runner.state !== "ended") return;
+  if (runner === null || runner.startedAt !== null || runner.state === "gone") return;
   await tx.db
     .updateTable("runners")
     .set({ started_at: tx.now, due_at: tx.now })
     .where("name", "=", name)
     .execute();
-  const reason = "it got a job as its end was decided; its machine stays until that is over";
+  const reason =
+    runner.state === "ended"
+      ? "it got a job as its end was decided; its machine stays until that is over"
+      : "its guest says that a job began";
   await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
   tx.wake(`pool/${runner.pool}`);
 }

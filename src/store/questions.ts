@@ -231,6 +231,7 @@ export async function retirableRunners(
     .where("pool", "=", which.pool)
     .where("label_class", "=", which.labelClass)
     .where("state", "in", which.states)
+    .where("started_at", "is", null)
     .where(since, "<=", which.before)
     .orderBy(since)
     .orderBy("name")

@@ -171,7 +171,7 @@ describe("polls", () => {
       timed.pass(25 * hourMs);
       assert.deepEqual(await forge.poll(never), []);
       const found = await forge.find?.(known, never);
-      assert.deepEqual([found?.state, found?.outcome], ["ended", "timed_out"]);
+      assert.deepEqual([found?.state, found?.outcome], ["ended", "lost"]);
     }));
 
   test("slow down with the quota, and leave a tenth for runners", () =>

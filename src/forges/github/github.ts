@@ -158,7 +158,7 @@ class GithubForge implements Forge {
       if (!isPhantom(sighting, now())) return sighting;
       const { log } = this.#context;
       log.warn({ forge: this.name, job: externalId }, "it has waited for a day and is given up");
-      return { ...sighting, state: "ended", outcome: "timed_out", endedAt: now() };
+      return { ...sighting, state: "ended", outcome: "lost", endedAt: now() };
     } catch (error) {
       if (error instanceof MayflyError && error.code === "not_found") return null;
       throw error;
