@@ -60,7 +60,7 @@ export class RunnerSteps {
 
   /** Asks for the machine. The same name again gives the same one. */
   async create(runner: Runner, lease: HeldLease, signal: AbortSignal): Promise<void> {
-    const { store, calls, clock, log } = this.#parts;
+    const { store, calls, clock, log, forge } = this.#parts;
     const startedAt = clock.now();
     const isFirst = this.#unasked.has(runner.name);
     let machine: Machine;
@@ -82,7 +82,8 @@ export class RunnerSteps {
       const dueAt = tx.now + this.#pool.bootDeadlineSeconds * 1000;
       await moveRunner(tx, runner.name, "asked", { reason, dueAt });
       await endBackOff(tx, `provider/${calls.provider.name}`);
-      await endBackOff(tx, `pool/${this.#pool.name}`);
+      // A forge's runner may still end before any job; then its pool waits longer each time.
+      if (forge.handOver === undefined) await endBackOff(tx, `pool/${this.#pool.name}`);
       const now = (await readRunner(tx, runner.name))?.state ?? "gone";
       return now !== "ended" && now !== "gone";
     });

@@ -1,5 +1,6 @@
 import type { Job, JobOutcome, NativeSource, NativeWork } from "../domain/job.ts";
 import type { Runner } from "../domain/runner.ts";
+import { endBackOff } from "./back-offs.ts";
 import { addFacts } from "./facts.ts";
 import { updateJob } from "./jobs.ts";
 import type { StoredJob } from "./questions.ts";
@@ -77,6 +78,7 @@ export async function noteStart(tx: Tx, name: string): Promise<void> {
     runner.state === "ended"
       ? "it got a job as its end was decided; its machine stays until that is over"
       : "its guest says that a job began";
+  await endBackOff(tx, `pool/${runner.pool}`);
   await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
   tx.wake(`pool/${runner.pool}`);
 }

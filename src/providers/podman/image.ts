@@ -7,10 +7,10 @@ import { bootstrap, hasTool, hostSuite, lock } from "../debian.ts";
 import type { Podman } from "./engine.ts";
 
 /** Goes up with every change of what is in the image, so that a new one is made. */
-const recipe = "1";
+const recipe = "2";
 export const baseImage = `localhost/mayfly-base:${recipe}`;
 /** What a job may count on: a shell and Perl come with Debian's smallest set; mk is 9base's. */
-const packages = ["git", "ca-certificates", "make", "9base"];
+const packages = ["git", "ca-certificates", "curl", "make", "9base"];
 
 /** True when podman's store has the image. */
 export async function hasImage(

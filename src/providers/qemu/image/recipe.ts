@@ -11,6 +11,7 @@ const minimal = [
   "9base",
   "aardvark-dns",
   "ca-certificates",
+  "curl",
   "e2fsprogs",
   "fuse-overlayfs",
   "git",
@@ -26,7 +27,6 @@ const minimal = [
 const runner = [
   "build-essential",
   "buildah",
-  "curl",
   "docker.io",
   "file",
   "gnupg",
