@@ -171,6 +171,7 @@ function whyStarted(job: StoredJob, machine: Runner | null, now: number): Answer
   };
 }
 
+const failedThere: Answer = { summary: "It failed.", advice: "Its log at its forge says more." };
 const endings: Readonly<Record<JobOutcome, Answer>> = {
   success: { summary: "It ended well.", advice: null },
   failure: { summary: "Its command failed.", advice: "The end of its log says more." },
@@ -194,7 +195,9 @@ const endings: Readonly<Record<JobOutcome, Answer>> = {
 function whyEnded(job: StoredJob): Answer {
   if (job.outcome === null)
     return { summary: "It ended; the forge did not say how.", advice: null };
-  const { summary, advice } = endings[job.outcome];
+  // A forge keeps its jobs' own logs, and says of their end no more than this.
+  const isForges = job.outcome === "failure" && job.work === null;
+  const { summary, advice } = isForges ? failedThere : endings[job.outcome];
   const exit = job.exitCode === null || job.exitCode === 0 ? "" : ` Exit status ${job.exitCode}.`;
   // Why it got its pool is not why it ended.
   const tellsWhy = ["lost", "refused", "error", "timed_out", "cancelled"].includes(job.outcome);
