@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, beforeEach, test } from "node:test";
+import type { NativeWork } from "../domain/job.ts";
 import { samplePool } from "../../test/samples.ts";
 import { HandClock } from "../../test/stores.ts";
 import { provider, StubFleet } from "../../test/web.ts";
@@ -122,17 +123,22 @@ test("a running job: where, since when and at what price; on others' machines to
 test("an ended job: each outcome in a sentence, with what to do", async () => {
   const end = async (
     outcome: "success" | "failure" | "lost" | "timed_out" | "refused",
+    work: NativeWork | null = null,
   ): Promise<string> => {
     const job = await fleet.put({
       externalId: `${++count}`,
       state: "ended",
       outcome,
       endedAt: clock.at,
+      work,
     });
     return told(job.id);
   };
+  const limits = { environment: {}, timeoutSeconds: 60, artifacts: [] };
+  const work: NativeWork = { source: { kind: "none" }, command: ["false"], ...limits };
   assert.match(await end("success"), /^It ended well\. $/);
-  assert.match(await end("failure"), /^Its command failed\. The end of its log/);
+  assert.match(await end("failure", work), /^Its command failed\. The end of its log/);
+  assert.match(await end("failure"), /^It failed\. Its log at its forge/);
   assert.match(await end("lost"), /vanished under it.*Run it again/);
   assert.match(await end("timed_out"), /longer than it may.*timeoutSeconds/);
   assert.match(await end("refused"), /No pool may take it.*labels/);
