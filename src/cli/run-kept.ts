@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { MayflyError } from "../domain/errors.ts";
 import { quote } from "../domain/words.ts";
 import { Door } from "../executor/door.ts";
-import { endMachine } from "../executor/machine.ts";
+import { endMachine } from "../executor/run-machine.ts";
 import { installationOf, RunFolders, type RunNote } from "../executor/run-folders.ts";
 import { silentLog } from "../fleet/log.ts";
 import { exit } from "./exit.ts";

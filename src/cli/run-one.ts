@@ -3,9 +3,10 @@ import type { Readable } from "node:stream";
 import { RunDesk } from "../executor/desk.ts";
 import { Door } from "../executor/door.ts";
 import type { ArtifactFolder } from "../executor/files.ts";
-import { endMachine, hold, runScript } from "../executor/machine.ts";
+import { hold, runScript } from "../executor/machine.ts";
 import { StepFailed } from "../executor/mk.ts";
 import { installationOf, RunFolders } from "../executor/run-folders.ts";
+import { RunMachine } from "../executor/run-machine.ts";
 import type { Script, Verdict } from "../executor/steps.ts";
 import { silentLog } from "../fleet/log.ts";
 import { randomWord } from "../fleet/names.ts";
@@ -74,18 +75,19 @@ export async function runOne(
   const { machine, folders, opened, archive, word } = ground;
   const { provider, kind } = opened;
   const [say, report] = [view.say.bind(view), view.cases.bind(view)];
-  let isMade = false;
   let isKept = false;
+  let end: (() => Promise<void>) | null = null;
   let server: { close: () => Promise<void> } | null = null;
   try {
     const script = choice.script({ kind, machine, say, report });
     await folders.make(kind, machine, word);
-    isMade = true;
-    const desk = deskOf(whole, ground);
-    server = await serveDesk(desk.desk, ground.door, ground.socket);
-    const ran = await ask(whole, ground, choice, script, desk);
+    const { desk, claim } = deskOf(whole, ground);
+    const own = machineOf(whole, ground, choice, claim);
+    end = () => own.end(desk, whole.signals.left);
+    server = await serveDesk(desk, ground.door, ground.socket);
+    const ran = await ask(whole, own, script, desk);
     view.clear();
-    const after = await afterwards(whole, ground, desk.desk, ran);
+    const after = await afterwards(whole, ground, desk, ran);
     isKept = after.isKept;
     if (after.verdict.how !== "exited") view.reason(after.verdict.detail);
     const tookMs = Date.now() - startedAt;
@@ -93,7 +95,7 @@ export async function runOne(
   } finally {
     view.clear();
     await archive.close();
-    if (!isKept && isMade) await endMachine(provider, machine);
+    if (!isKept) await end?.();
     await server?.close();
     if (!isKept) await folders.remove(machine);
     await provider.close();
@@ -145,14 +147,13 @@ function deskOf({ tree, settings, view }: Whole, ground: Ground): Desk {
   return { desk, claim };
 }
 
-/** Makes the machine and runs the script in it. */
-async function ask(
-  { view, settings, signals, flags }: Whole,
+/** The machine as it is wanted; nothing is made yet. */
+function machineOf(
+  { view, settings, flags }: Whole,
   { machine, opened: { provider, kind } }: Ground,
   choice: ScriptChoice,
-  script: Script,
-  { desk, claim }: Desk,
-): Promise<Verdict> {
+  claim: string,
+): RunMachine {
   const { size, network, timeoutSeconds } = settings;
   const image = choice.image ?? settings.image;
   const from = image === null ? "" : `, ${image}`;
@@ -160,20 +161,29 @@ async function ask(
   const jobSeconds = timeoutSeconds + (flags.keepOnFail ? keepSeconds : 0);
   const lifeSeconds = jobSeconds + reportSeconds + bootSeconds;
   const program = guestProgram({ managerUrl: "unix:{guest}", claim, jobSeconds, lifeSeconds });
+  const spec = { name: machine, size, image, network, trust: ["trusted"] } as const;
+  return new RunMachine(provider, spec, program);
+}
+
+/** Makes the machine and runs the script in it. */
+async function ask(
+  { view, settings, signals }: Whole,
+  machine: RunMachine,
+  script: Script,
+  desk: RunDesk,
+): Promise<Verdict> {
   try {
     return await runScript({
-      provider,
-      spec: { name: machine, size, image, network, trust: ["trusted"] },
-      program,
+      machine,
       desk,
       script,
-      timeoutSeconds,
+      timeoutSeconds: settings.timeoutSeconds,
       now: () => Date.now(),
       stop: signals.stopped,
       leave: signals.left,
       onStep: (step) => view.stepBegins(step),
       onStepEnd: (step, result, tookMs) => view.stepEnds(step, result, tookMs),
-      onUp: (tookMs) => view.progress(`${machine} is up after ${duration(tookMs)}`),
+      onUp: (tookMs) => view.progress(`${machine.name} is up after ${duration(tookMs)}`),
     });
   } catch (error) {
     if (error instanceof StepFailed) return error.verdict;

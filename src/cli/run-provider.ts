@@ -44,7 +44,13 @@ export async function openProvider(kind: string, places: ProviderPlaces): Promis
       hint: `Take another: ${listed(usable())}.`,
     });
   }
-  return known.open(parsed.data, { name: kind, folder, now: () => Date.now(), ...places });
+  return known.open(parsed.data, {
+    name: kind,
+    folder,
+    now: () => Date.now(),
+    stays: true,
+    ...places,
+  });
 }
 
 /**

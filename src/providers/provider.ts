@@ -89,6 +89,12 @@ export interface ProviderContext {
   readonly stateFolder: string;
   readonly now: () => number;
   readonly log: ProviderLog;
+  /**
+   * Whoever makes a machine stays with it until its end: `create` may take as long as its program
+   * runs, and return it `ended` with nothing of it left but what `destroy` removes at once. Aborting
+   * `create`'s signal then leaves the machine as it is.
+   */
+  readonly stays?: true;
 }
 
 /** One line an event worth telling the operator. pino fits it. */
