@@ -1,4 +1,5 @@
-import { join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { RunDesk } from "../executor/desk.ts";
 import { Door } from "../executor/door.ts";
@@ -15,7 +16,7 @@ import { duration, sizeText } from "../web/words.ts";
 import { chance, newSecret } from "./chance.ts";
 import { exit } from "./exit.ts";
 import type { LocalTree } from "./local-tree.ts";
-import { serveDesk } from "./run-desk.ts";
+import type { Served } from "./run-desk.ts";
 import { sweepRuns } from "./run-kept.ts";
 import { chooseProvider, type Opened } from "./run-provider.ts";
 import type { ScriptChoice } from "./run-scripts.ts";
@@ -30,6 +31,8 @@ const bootSeconds = 600;
 const keepSeconds = 3600;
 /** What the guest adds to a job's own time. */
 const reportSeconds = 60;
+/** By then a provider that does not say so has begun, too. */
+const begunMs = 50;
 /** A machine that ran its steps to their end opens its shell at once. */
 const knockMs = 60_000;
 
@@ -54,6 +57,8 @@ export interface RunSummary {
 /** A place for one machine, with what makes it. */
 interface Ground {
   readonly machine: string;
+  /** Resolves with true when it is time for what the machine needs once it is up; false: never. */
+  readonly begun: PromiseWithResolvers<boolean>;
   readonly folders: RunFolders;
   readonly socket: string;
   readonly opened: Opened;
@@ -63,11 +68,15 @@ interface Ground {
   readonly door: Door;
 }
 
-/** Runs one script in a machine of its own; nothing of it is left unless it is to stay. */
+/**
+ * Runs one script in a machine of its own; nothing of it is left unless it is to stay. `meanwhile`
+ * is called while it is made.
+ */
 export async function runOne(
   whole: Whole,
   choice: ScriptChoice,
   artifacts: ArtifactFolder,
+  meanwhile: () => void,
 ): Promise<RunSummary> {
   const { view } = whole;
   const startedAt = Date.now();
@@ -77,15 +86,18 @@ export async function runOne(
   const [say, report] = [view.say.bind(view), view.cases.bind(view)];
   let isKept = false;
   let end: (() => Promise<void>) | null = null;
-  let server: { close: () => Promise<void> } | null = null;
+  let server: Promise<Served | null> | null = null;
   try {
     const script = choice.script({ kind, machine, say, report });
     await folders.make(kind, machine, word);
     const { desk, claim } = deskOf(whole, ground);
     const own = machineOf(whole, ground, choice, claim);
     end = () => own.end(desk, whole.signals.left);
-    server = await serveDesk(desk, ground.door, ground.socket);
-    const ran = await ask(whole, own, script, desk);
+    await mkdir(dirname(ground.socket), { mode: 0o711 });
+    server = serve(ground, desk);
+    void ground.begun.promise.then((isBegun) => isBegun && meanwhile());
+    setTimeout(ground.begun.resolve, begunMs, true).unref();
+    const ran = await Promise.race([ask(whole, own, script, desk), failureOf(server)]);
     view.clear();
     const after = await afterwards(whole, ground, desk, ran);
     isKept = after.isKept;
@@ -95,11 +107,28 @@ export async function runOne(
   } finally {
     view.clear();
     await archive.close();
+    ground.begun.resolve(false);
     if (!isKept) await end?.();
-    await server?.close();
+    await server?.then((served) => served?.close());
     if (!isKept) await folders.remove(machine);
     await provider.close();
   }
+}
+
+/**
+ * Makes ready what the machine asks for once it is up. Only when its making goes on by itself: the
+ * code for it is the largest part of a run's, and would hold that up.
+ */
+async function serve(ground: Ground, desk: RunDesk): Promise<Served | null> {
+  if (!(await ground.begun.promise)) return null;
+  ground.archive.begin();
+  const { serveDesk } = await import("./run-desk.ts");
+  return serveDesk(desk, ground.door, ground.socket);
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<never> {
+  await promise;
+  return new Promise(() => {});
 }
 
 /** Removes what earlier runs left, and gets a provider ready. */
@@ -109,7 +138,9 @@ async function prepare(whole: Whole, artifacts: ArtifactFolder): Promise<Ground>
   const machine = `${installation}-${randomWord(chance)}`;
   const folders = new RunFolders(stateFolder);
   const guestFolder = join(folders.of(machine), "guest");
-  const places = { installation, stateFolder, guestFolder, log: silentLog };
+  const begun = Promise.withResolvers<boolean>();
+  const stays = (): void => begun.resolve(true);
+  const places = { installation, stateFolder, guestFolder, log: silentLog, stays };
   await sweepRuns(folders, places, view);
   const progress = (line: string): void => view.progress(line);
   const opened = await chooseProvider(settings.provider, places, progress, signals.stopped);
@@ -119,7 +150,7 @@ async function prepare(whole: Whole, artifacts: ArtifactFolder): Promise<Ground>
   const archive = new Archive(tree, folders.of(machine));
   const word = newSecret();
   const door = new Door(word);
-  return { machine, folders, socket, opened, archive, artifacts, word, door };
+  return { machine, begun, folders, socket, opened, archive, artifacts, word, door };
 }
 
 interface Desk {
@@ -129,7 +160,6 @@ interface Desk {
 
 function deskOf({ tree, settings, view }: Whole, ground: Ground): Desk {
   const claim = newSecret();
-  ground.archive.begin();
   const desk = new RunDesk({
     claim,
     session: newSecret(),

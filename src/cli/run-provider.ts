@@ -11,6 +11,8 @@ export interface ProviderPlaces {
   readonly stateFolder: string;
   readonly guestFolder: string;
   readonly log: Log;
+  /** As in `ProviderContext`. */
+  readonly stays?: () => void;
 }
 
 export interface Opened {
@@ -48,7 +50,6 @@ export async function openProvider(kind: string, places: ProviderPlaces): Promis
     name: kind,
     folder,
     now: () => Date.now(),
-    stays: true,
     ...places,
   });
 }

@@ -45,7 +45,8 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
 async function runAll(whole: Whole): Promise<number> {
   const { view, tree, settings } = whole;
   const choices = await chooseScripts(whole.command, whole.flags, tree, settings);
-  const told = tellLeftOut(tree, view);
+  let told: Promise<void> | null = null;
+  const meanwhile = (): void => void (told ??= tellLeftOut(tree, view));
   const artifacts = new ArtifactFolder(
     resolve(settings.artifactFolder ?? "mayfly-artifacts"),
     settings.artifactFolder === null,
@@ -54,7 +55,7 @@ async function runAll(whole: Whole): Promise<number> {
   const runs: RunSummary[] = [];
   for (const choice of choices) {
     if (choice.title !== null) view.say(`job ${choice.title}`);
-    const summary = await runOne(whole, choice, artifacts);
+    const summary = await runOne(whole, choice, artifacts, meanwhile);
     runs.push(summary);
     if (summary.verdict.how !== "exited" || summary.verdict.endsAll) break;
   }

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../domain/errors.ts";
 import type { Program } from "../domain/program.ts";
 import type { Machine, MachineSpec, Provider } from "../providers/provider.ts";
@@ -58,16 +59,9 @@ export async function endMachine(provider: Provider, name: string): Promise<void
 }
 
 /** Until the promise is settled, but not for ever. */
-function settled(promise: Promise<unknown>, leave: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      clearTimeout(timer);
-      leave.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, leavingMs);
-    leave.addEventListener("abort", done, { once: true });
-    promise.then(done, done);
-    if (leave.aborted) done();
-  });
+async function settled(promise: Promise<unknown>, leave: AbortSignal): Promise<void> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, leave]);
+  await Promise.race([promise, sleep(leavingMs, undefined, { signal })]).catch(() => {});
+  over.abort();
 }

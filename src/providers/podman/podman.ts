@@ -190,9 +190,11 @@ class PodmanProvider implements Provider {
     const createdAt = this.#context.now();
     const run = { ...order, folder: this.#folders.of(name), createdAt };
     const args = runArguments(run, this.#options, this.#powers, this.#context);
-    const { stays = false } = this.#context;
-    const { code, stdout, stderr } = await this.#podman.run(args, signal, { isMute: stays });
-    if (stays && code !== null && !/^Error: /m.test(stderr)) {
+    const { stays } = this.#context;
+    const running = this.#podman.run(args, signal, { isMute: stays !== undefined });
+    stays?.();
+    const { code, stdout, stderr } = await running;
+    if (stays !== undefined && code !== null && !/^Error: /m.test(stderr)) {
       // podman says so when it could not remove what it ran.
       if (stderr === "") this.#gone.add(name);
       const handle = (await this.#folders.cid(name)) ?? "";
