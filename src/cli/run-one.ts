@@ -106,8 +106,8 @@ export async function runOne(
     return { machine, provider: kind, verdict: after.verdict, tookMs };
   } finally {
     view.clear();
-    await archive.close();
     ground.begun.resolve(false);
+    await archive.close();
     if (!isKept) await end?.();
     await server?.then((served) => served?.close());
     if (!isKept) await folders.remove(machine);

@@ -45,8 +45,10 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
 async function runAll(whole: Whole): Promise<number> {
   const { view, tree, settings } = whole;
   const choices = await chooseScripts(whole.command, whole.flags, tree, settings);
-  let told: Promise<void> | null = null;
-  const meanwhile = (): void => void (told ??= tellLeftOut(tree, view));
+  const told: Promise<void>[] = [];
+  const meanwhile = (): void => {
+    if (told.length === 0) told.push(tellLeftOut(tree, view));
+  };
   const artifacts = new ArtifactFolder(
     resolve(settings.artifactFolder ?? "mayfly-artifacts"),
     settings.artifactFolder === null,
@@ -59,7 +61,7 @@ async function runAll(whole: Whole): Promise<number> {
     runs.push(summary);
     if (summary.verdict.how !== "exited" || summary.verdict.endsAll) break;
   }
-  await told;
+  await Promise.all(told);
   if (artifacts.kept.length > 0) {
     const files = counted(artifacts.kept.length, "artifact");
     view.say(`${files} (${bytesText(artifacts.bytes)}) in ${artifacts.path}`);
