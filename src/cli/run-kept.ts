@@ -2,11 +2,10 @@ import { join } from "node:path";
 import { MayflyError } from "../domain/errors.ts";
 import { quote } from "../domain/words.ts";
 import { Door } from "../executor/door.ts";
-import { endMachine } from "../executor/machine.ts";
+import { endMachine } from "../executor/run-machine.ts";
 import { installationOf, RunFolders, type RunNote } from "../executor/run-folders.ts";
 import { silentLog } from "../fleet/log.ts";
 import { exit } from "./exit.ts";
-import { serveDoor } from "./run-desk.ts";
 import { openProvider, type ProviderPlaces } from "./run-provider.ts";
 import { needsTerminal, useShell } from "./run-shell.ts";
 import { Signals } from "./run-signals.ts";
@@ -50,6 +49,7 @@ export async function enterKept(stateFolder: string, machine: string): Promise<n
   const { door: word } = await findKept(folders, machine, "--enter");
   needsTerminal("--enter");
   const door = new Door(word);
+  const { serveDoor } = await import("./run-desk.ts");
   const server = await serveDoor(door, join(folders.of(machine), "guest", "guest.sock"));
   const signals = new Signals();
   try {

@@ -1,11 +1,13 @@
-import { join } from "node:path";
+import { mkdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { RunDesk } from "../executor/desk.ts";
 import { Door } from "../executor/door.ts";
 import type { ArtifactFolder } from "../executor/files.ts";
-import { endMachine, hold, runScript } from "../executor/machine.ts";
+import { hold, runScript } from "../executor/machine.ts";
 import { StepFailed } from "../executor/mk.ts";
 import { installationOf, RunFolders } from "../executor/run-folders.ts";
+import { RunMachine } from "../executor/run-machine.ts";
 import type { Script, Verdict } from "../executor/steps.ts";
 import { silentLog } from "../fleet/log.ts";
 import { randomWord } from "../fleet/names.ts";
@@ -14,7 +16,7 @@ import { duration, sizeText } from "../web/words.ts";
 import { chance, newSecret } from "./chance.ts";
 import { exit } from "./exit.ts";
 import type { LocalTree } from "./local-tree.ts";
-import { serveDesk } from "./run-desk.ts";
+import type { Served } from "./run-desk.ts";
 import { sweepRuns } from "./run-kept.ts";
 import { chooseProvider, type Opened } from "./run-provider.ts";
 import type { ScriptChoice } from "./run-scripts.ts";
@@ -29,6 +31,8 @@ const bootSeconds = 600;
 const keepSeconds = 3600;
 /** What the guest adds to a job's own time. */
 const reportSeconds = 60;
+/** By then a provider that does not say so has begun, too. */
+const begunMs = 50;
 /** A machine that ran its steps to their end opens its shell at once. */
 const knockMs = 60_000;
 
@@ -53,6 +57,8 @@ export interface RunSummary {
 /** A place for one machine, with what makes it. */
 interface Ground {
   readonly machine: string;
+  /** Resolves with true when it is time for what the machine needs once it is up; false: never. */
+  readonly begun: PromiseWithResolvers<boolean>;
   readonly folders: RunFolders;
   readonly socket: string;
   readonly opened: Opened;
@@ -62,11 +68,15 @@ interface Ground {
   readonly door: Door;
 }
 
-/** Runs one script in a machine of its own; nothing of it is left unless it is to stay. */
+/**
+ * Runs one script in a machine of its own; nothing of it is left unless it is to stay. `meanwhile`
+ * is called while it is made.
+ */
 export async function runOne(
   whole: Whole,
   choice: ScriptChoice,
   artifacts: ArtifactFolder,
+  meanwhile: () => void,
 ): Promise<RunSummary> {
   const { view } = whole;
   const startedAt = Date.now();
@@ -74,30 +84,51 @@ export async function runOne(
   const { machine, folders, opened, archive, word } = ground;
   const { provider, kind } = opened;
   const [say, report] = [view.say.bind(view), view.cases.bind(view)];
-  let isMade = false;
   let isKept = false;
-  let server: { close: () => Promise<void> } | null = null;
+  let end: (() => Promise<void>) | null = null;
+  let server: Promise<Served | null> | null = null;
   try {
     const script = choice.script({ kind, machine, say, report });
     await folders.make(kind, machine, word);
-    isMade = true;
-    const desk = deskOf(whole, ground);
-    server = await serveDesk(desk.desk, ground.door, ground.socket);
-    const ran = await ask(whole, ground, choice, script, desk);
+    const { desk, claim } = deskOf(whole, ground);
+    const own = machineOf(whole, ground, choice, claim);
+    end = () => own.end(desk, whole.signals.left);
+    await mkdir(dirname(ground.socket), { mode: 0o711 });
+    server = serve(ground, desk);
+    void ground.begun.promise.then((isBegun) => isBegun && meanwhile());
+    setTimeout(ground.begun.resolve, begunMs, true).unref();
+    const ran = await Promise.race([ask(whole, own, script, desk), failureOf(server)]);
     view.clear();
-    const after = await afterwards(whole, ground, desk.desk, ran);
+    const after = await afterwards(whole, ground, desk, ran);
     isKept = after.isKept;
     if (after.verdict.how !== "exited") view.reason(after.verdict.detail);
     const tookMs = Date.now() - startedAt;
     return { machine, provider: kind, verdict: after.verdict, tookMs };
   } finally {
     view.clear();
+    ground.begun.resolve(false);
     await archive.close();
-    if (!isKept && isMade) await endMachine(provider, machine);
-    await server?.close();
+    if (!isKept) await end?.();
+    await server?.then((served) => served?.close());
     if (!isKept) await folders.remove(machine);
     await provider.close();
   }
+}
+
+/**
+ * Makes ready what the machine asks for once it is up. Only when its making goes on by itself: the
+ * code for it is the largest part of a run's, and would hold that up.
+ */
+async function serve(ground: Ground, desk: RunDesk): Promise<Served | null> {
+  if (!(await ground.begun.promise)) return null;
+  ground.archive.begin();
+  const { serveDesk } = await import("./run-desk.ts");
+  return serveDesk(desk, ground.door, ground.socket);
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<never> {
+  await promise;
+  return new Promise(() => {});
 }
 
 /** Removes what earlier runs left, and gets a provider ready. */
@@ -107,7 +138,9 @@ async function prepare(whole: Whole, artifacts: ArtifactFolder): Promise<Ground>
   const machine = `${installation}-${randomWord(chance)}`;
   const folders = new RunFolders(stateFolder);
   const guestFolder = join(folders.of(machine), "guest");
-  const places = { installation, stateFolder, guestFolder, log: silentLog };
+  const begun = Promise.withResolvers<boolean>();
+  const stays = (): void => begun.resolve(true);
+  const places = { installation, stateFolder, guestFolder, log: silentLog, stays };
   await sweepRuns(folders, places, view);
   const progress = (line: string): void => view.progress(line);
   const opened = await chooseProvider(settings.provider, places, progress, signals.stopped);
@@ -117,7 +150,7 @@ async function prepare(whole: Whole, artifacts: ArtifactFolder): Promise<Ground>
   const archive = new Archive(tree, folders.of(machine));
   const word = newSecret();
   const door = new Door(word);
-  return { machine, folders, socket, opened, archive, artifacts, word, door };
+  return { machine, begun, folders, socket, opened, archive, artifacts, word, door };
 }
 
 interface Desk {
@@ -127,7 +160,6 @@ interface Desk {
 
 function deskOf({ tree, settings, view }: Whole, ground: Ground): Desk {
   const claim = newSecret();
-  ground.archive.begin();
   const desk = new RunDesk({
     claim,
     session: newSecret(),
@@ -145,14 +177,13 @@ function deskOf({ tree, settings, view }: Whole, ground: Ground): Desk {
   return { desk, claim };
 }
 
-/** Makes the machine and runs the script in it. */
-async function ask(
-  { view, settings, signals, flags }: Whole,
+/** The machine as it is wanted; nothing is made yet. */
+function machineOf(
+  { view, settings, flags }: Whole,
   { machine, opened: { provider, kind } }: Ground,
   choice: ScriptChoice,
-  script: Script,
-  { desk, claim }: Desk,
-): Promise<Verdict> {
+  claim: string,
+): RunMachine {
   const { size, network, timeoutSeconds } = settings;
   const image = choice.image ?? settings.image;
   const from = image === null ? "" : `, ${image}`;
@@ -160,20 +191,29 @@ async function ask(
   const jobSeconds = timeoutSeconds + (flags.keepOnFail ? keepSeconds : 0);
   const lifeSeconds = jobSeconds + reportSeconds + bootSeconds;
   const program = guestProgram({ managerUrl: "unix:{guest}", claim, jobSeconds, lifeSeconds });
+  const spec = { name: machine, size, image, network, trust: ["trusted"] } as const;
+  return new RunMachine(provider, spec, program);
+}
+
+/** Makes the machine and runs the script in it. */
+async function ask(
+  { view, settings, signals }: Whole,
+  machine: RunMachine,
+  script: Script,
+  desk: RunDesk,
+): Promise<Verdict> {
   try {
     return await runScript({
-      provider,
-      spec: { name: machine, size, image, network, trust: ["trusted"] },
-      program,
+      machine,
       desk,
       script,
-      timeoutSeconds,
+      timeoutSeconds: settings.timeoutSeconds,
       now: () => Date.now(),
       stop: signals.stopped,
       leave: signals.left,
       onStep: (step) => view.stepBegins(step),
       onStepEnd: (step, result, tookMs) => view.stepEnds(step, result, tookMs),
-      onUp: (tookMs) => view.progress(`${machine} is up after ${duration(tookMs)}`),
+      onUp: (tookMs) => view.progress(`${machine.name} is up after ${duration(tookMs)}`),
     });
   } catch (error) {
     if (error instanceof StepFailed) return error.verdict;

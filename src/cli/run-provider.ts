@@ -11,6 +11,8 @@ export interface ProviderPlaces {
   readonly stateFolder: string;
   readonly guestFolder: string;
   readonly log: Log;
+  /** As in `ProviderContext`. */
+  readonly stays?: () => void;
 }
 
 export interface Opened {
@@ -44,7 +46,12 @@ export async function openProvider(kind: string, places: ProviderPlaces): Promis
       hint: `Take another: ${listed(usable())}.`,
     });
   }
-  return known.open(parsed.data, { name: kind, folder, now: () => Date.now(), ...places });
+  return known.open(parsed.data, {
+    name: kind,
+    folder,
+    now: () => Date.now(),
+    ...places,
+  });
 }
 
 /**

@@ -4,7 +4,7 @@ import type { TestCase } from "../executor/junit.ts";
 import { mkScript } from "../executor/mk.ts";
 import { commandScript, type Script } from "../executor/steps.ts";
 import { zeroCiScript } from "../executor/zeroci.ts";
-import { readZeroCi, type ZeroCiJob } from "../executor/zeroci-file.ts";
+import type { ZeroCiJob } from "../executor/zeroci-file.ts";
 import { git } from "./git.ts";
 import type { LocalTree } from "./local-tree.ts";
 import type { RunFlags, RunSettings } from "./run-settings.ts";
@@ -61,7 +61,11 @@ export async function chooseScripts(
     ];
   }
   const file = await tree.file("zeroCI.yaml");
-  if (file !== null) return zeroCi(readZeroCi(file), await publicName(tree));
+  if (file !== null) {
+    // Reading YAML takes more code than all else that a run needs.
+    const { readZeroCi } = await import("../executor/zeroci-file.ts");
+    return zeroCi(readZeroCi(file), await publicName(tree));
+  }
   throw new MayflyError("invalid", `${tree.name} has neither a mkfile nor a zeroCI.yaml`, {
     hint: `Commit one, or say what to run: mayfly run -- ${await likelyTest(tree)}`,
   });

@@ -45,7 +45,10 @@ export async function run(command: readonly string[], flags: RunFlags): Promise<
 async function runAll(whole: Whole): Promise<number> {
   const { view, tree, settings } = whole;
   const choices = await chooseScripts(whole.command, whole.flags, tree, settings);
-  const told = tellLeftOut(tree, view);
+  const told: Promise<void>[] = [];
+  const meanwhile = (): void => {
+    if (told.length === 0) told.push(tellLeftOut(tree, view));
+  };
   const artifacts = new ArtifactFolder(
     resolve(settings.artifactFolder ?? "mayfly-artifacts"),
     settings.artifactFolder === null,
@@ -54,11 +57,11 @@ async function runAll(whole: Whole): Promise<number> {
   const runs: RunSummary[] = [];
   for (const choice of choices) {
     if (choice.title !== null) view.say(`job ${choice.title}`);
-    const summary = await runOne(whole, choice, artifacts);
+    const summary = await runOne(whole, choice, artifacts, meanwhile);
     runs.push(summary);
     if (summary.verdict.how !== "exited" || summary.verdict.endsAll) break;
   }
-  await told;
+  await Promise.all(told);
   if (artifacts.kept.length > 0) {
     const files = counted(artifacts.kept.length, "artifact");
     view.say(`${files} (${bytesText(artifacts.bytes)}) in ${artifacts.path}`);

@@ -14,6 +14,7 @@ const wordsBytesMax = 512 * 1024;
 const variablesMax = 200;
 const patternsMax = 100;
 const patternLengthMax = 500;
+export const artifactBytesMax = 1024 * 1024 * 1024;
 export const timeoutSecondsMax = 7 * 24 * 3600;
 export const addressLengthMax = 2000;
 export const revisionLengthMax = 250;

@@ -119,10 +119,11 @@ export class RunDesk {
     return this.#current?.heardAt ?? null;
   }
 
-  /** Nothing more is to be done: a machine that asks is told to end. */
-  end(): void {
+  /** Nothing more is to be done: a machine that asks is told to end. False: one is still at work. */
+  end(): boolean {
     this.#isOver = true;
     this.#bell.ring();
+    return this.#current === null;
   }
 
   // What the guest asks of it; the words and errors of the fleet's own desk.

@@ -1,7 +1,7 @@
-import { MayflyError, ProviderError } from "../domain/errors.ts";
-import type { Program } from "../domain/program.ts";
-import type { MachineSpec, Provider } from "../providers/provider.ts";
+import { ProviderError } from "../domain/errors.ts";
+import type { Machine, Provider } from "../providers/provider.ts";
 import type { RunDesk } from "./desk.ts";
+import type { RunMachine } from "./run-machine.ts";
 import type { Script, Step, StepResult, Verdict } from "./steps.ts";
 
 /** A slow host with a slow image: far more than any machine needs. */
@@ -11,12 +11,9 @@ const endingMs = 20_000;
 const lookMs = 15_000;
 const lookBootingMs = 2_000;
 const silenceMs = 500;
-const destroyMs = 60_000;
 
 export interface RunParts {
-  readonly provider: Provider;
-  readonly spec: MachineSpec;
-  readonly program: Program;
+  readonly machine: RunMachine;
   readonly desk: RunDesk;
   readonly script: Script;
   /** How long all steps together may take. */
@@ -33,23 +30,23 @@ export interface RunParts {
 
 /**
  * Makes the machine and runs the script's steps in it. Throws `ProviderError` when there is no
- * machine to be had. The machine is still there afterwards: `endMachine` ends it.
+ * machine to be had. The machine is still there afterwards.
  */
 export async function runScript(parts: RunParts): Promise<Verdict> {
-  const { provider, spec, program, desk, stop, leave } = parts;
+  const { machine, desk, stop, leave } = parts;
   if (stop.aborted) return stopped();
   const askedAt = parts.now();
-  const up = new Promise<void>((resolve) => (desk.onUp = resolve));
+  const up = new Promise<true>((resolve) => (desk.onUp = () => resolve(true)));
   const boot = AbortSignal.any([stop, leave, AbortSignal.timeout(bootMs)]);
+  const making = new AbortController();
+  const giveUp = (): void => making.abort();
+  boot.addEventListener("abort", giveUp, { once: true });
+  const watch = new Watch(machine.provider, machine.name, desk);
   try {
-    await provider.create(spec, program, boot);
-  } catch (error) {
-    if (stop.aborted) return stopped();
-    throw error;
-  }
-  const watch = new Watch(provider, spec.name, desk);
-  try {
-    const isUp = await Promise.race([up.then(() => true), watch.lost, aborted(boot)]);
+    const made = watch.follow(machine.make(making.signal));
+    const isUp = await Promise.race([up, made, watch.lost, aborted(boot)]);
+    // Its making may go on until its end: from now on that is not to be given up.
+    boot.removeEventListener("abort", giveUp);
     if (stop.aborted) return stopped();
     if (isUp !== true) {
       const why = typeof isUp === "string" ? isUp : "it did not come up within ten minutes";
@@ -58,6 +55,9 @@ export async function runScript(parts: RunParts): Promise<Verdict> {
     watch.relax();
     parts.onUp(parts.now() - askedAt);
     return await steps(parts, watch);
+  } catch (error) {
+    if (stop.aborted && error instanceof ProviderError) return stopped();
+    throw error;
   } finally {
     watch.close();
   }
@@ -75,8 +75,8 @@ async function steps(parts: RunParts, watch: Watch): Promise<Verdict> {
     parts.onStep(step);
     const startedAt = now();
     const timeoutSeconds = Math.min(leftSeconds, step.timeoutSeconds ?? leftSeconds);
-    // The guest stays up after the last one too: whoever removes a machine that ends at the same
-    // moment gets in the way of its provider's own tidying.
+    // The guest stays up after the last one too: the machine may be wanted for a shell, and whoever
+    // removes one that ends at the same moment gets in the way of its provider's own tidying.
     const running = desk.run(step, { hasMore: true, timeoutSeconds });
     const unwatch = minding(parts, step, watch, timeoutSeconds);
     const result = withTrueStatus(step, await running.finally(unwatch));
@@ -135,7 +135,7 @@ class Watch {
   readonly #name: string;
   readonly #desk: RunDesk;
   readonly #closing = new AbortController();
-  #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
   #isLooking = false;
   #isUp = false;
   #tell: (why: string) => void = () => {};
@@ -145,21 +145,39 @@ class Watch {
     this.#name = name;
     this.#desk = desk;
     this.lost = new Promise((resolve) => (this.#tell = resolve));
-    this.#timer = setInterval(() => void this.#look(), lookBootingMs);
     desk.onSilence = () => this.#lookSoon();
+  }
+
+  /** Looks from when it is made on. Rejects when it is not made, and else never settles. */
+  async follow(made: Promise<Machine>): Promise<never> {
+    try {
+      const machine = await made;
+      if (machine.state === "ended") this.#lose(machine);
+      else if (!this.#isUp) this.#lookEach(lookBootingMs);
+    } catch (error) {
+      // Once it is up, it may be there still, though nobody stays with it any more.
+      if (!this.#isUp) throw error;
+      void this.#look();
+    }
+    return new Promise(() => {});
   }
 
   /** From now on its guest's connection says sooner than we could ask. */
   relax(): void {
     this.#isUp = true;
-    clearInterval(this.#timer);
-    this.#timer = setInterval(() => void this.#look(), lookMs);
+    this.#lookEach(lookMs);
   }
 
   close(): void {
     clearInterval(this.#timer);
     this.#desk.onSilence = () => {};
     this.#closing.abort();
+  }
+
+  #lookEach(ms: number): void {
+    clearInterval(this.#timer);
+    if (this.#closing.signal.aborted) return;
+    this.#timer = setInterval(() => void this.#look(), ms);
   }
 
   /** A guest hangs up at the end of each step, too; then it has something to say at once. */
@@ -183,18 +201,22 @@ class Watch {
       // One that was up and is "booting" has lost what made it: only its folder is left.
       const isThere = machine?.state === "running" || (!this.#isUp && machine?.state === "booting");
       if (signal.aborted || isThere) return;
-      const code = machine?.exitCode ?? null;
-      const ended = machine?.end ?? "it ended by itself";
-      const how = machine?.state === "ended" ? ended : "it is no longer there";
-      const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
-      this.#tell(why);
-      this.onLost(why);
+      this.#lose(machine);
     } catch (error) {
       // The next look may be answered.
       if (!(error instanceof ProviderError)) throw error;
     } finally {
       this.#isLooking = false;
     }
+  }
+
+  #lose(machine?: Machine): void {
+    const code = machine?.exitCode ?? null;
+    const ended = machine?.end ?? "it ended by itself";
+    const how = machine?.state === "ended" ? ended : "it is no longer there";
+    const why = code === null ? how : `${how}, with status ${code}${meaning(code)}`;
+    this.#tell(why);
+    this.onLost(why);
   }
 }
 
@@ -232,19 +254,6 @@ export async function hold(
     return (await Promise.race([taken, over])) === undefined ? stdout.trim() : null;
   } finally {
     patience.removeEventListener("abort", giveUp);
-  }
-}
-
-/** Ends a machine for good. Throws `unavailable` when it will not go. */
-export async function endMachine(provider: Provider, name: string): Promise<void> {
-  const signal = AbortSignal.timeout(destroyMs);
-  try {
-    while ((await provider.destroy(name, signal)) !== "gone");
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    throw new MayflyError("unavailable", `${name} could not be removed: ${why}`, {
-      hint: "It ends by itself at its deadline, and the next run removes what is left.",
-    });
   }
 }
 

@@ -1,12 +1,11 @@
 import type { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
-import { isInnerPath } from "../domain/native-work.ts";
+import { artifactBytesMax, isInnerPath } from "../domain/native-work.ts";
 import { artifactTotals } from "../store/guest.ts";
 import { addArtifact, type Artifact } from "../store/logs.ts";
 import type { Store } from "../store/store.ts";
 import type { ContentFolder } from "./native-files.ts";
 
-export const artifactBytesMax = 1024 * 1024 * 1024;
 const artifactsBytesMax = 4 * artifactBytesMax;
 const artifactsMax = 1000;
 /** A guest sends one after the other, but what was cut may not be noticed at once. */

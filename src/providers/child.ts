@@ -21,6 +21,8 @@ export interface ChildOptions {
   readonly folder?: string;
   /** Signals go to all that the tool started, too; for tools that do not pass them on. */
   readonly wholeGroup?: boolean;
+  /** What it writes to stdout is thrown away. */
+  readonly isMute?: boolean;
 }
 
 const outputBytesMax = 16 * 1024 * 1024;
@@ -36,7 +38,7 @@ const patienceMs = 10_000;
 export function runTool(
   tool: string,
   args: readonly string[],
-  { signal, environment, mend, onLine, folder, wholeGroup = false }: ChildOptions,
+  { signal, environment, mend, onLine, folder, wholeGroup = false, isMute = false }: ChildOptions,
 ): Promise<Finished> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new ProviderError("unreachable", `${tool} was not run`));
@@ -44,7 +46,7 @@ export function runTool(
       env: environment,
       cwd: folder,
       detached: true,
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: ["ignore", isMute ? "ignore" : "pipe", "pipe"],
     });
     let stopped: string | null = null;
     let kill: NodeJS.Timeout | undefined;
@@ -60,8 +62,8 @@ export function runTool(
     const aborted = (): void => stop("was interrupted; it may have done its work");
     signal.addEventListener("abort", aborted, { once: true });
     const tooMuch = (): void => stop("wrote more than 16 MiB");
-    const stdout = collect(child.stdout, tooMuch);
-    const stderr = collect(child.stderr, tooMuch, onLine);
+    const stdout = child.stdout === null ? [] : collect(child.stdout, tooMuch);
+    const stderr = child.stderr === null ? [] : collect(child.stderr, tooMuch, onLine);
     const over = (): void => {
       clearTimeout(kill);
       signal.removeEventListener("abort", aborted);

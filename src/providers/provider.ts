@@ -89,6 +89,12 @@ export interface ProviderContext {
   readonly stateFolder: string;
   readonly now: () => number;
   readonly log: ProviderLog;
+  /**
+   * Whoever makes a machine stays with it until its end: `create` may take as long as its program
+   * runs, and return it `ended` with nothing of it left but what `destroy` removes at once. Called
+   * once the making goes on by itself. Aborting `create` then leaves the machine as it is.
+   */
+  readonly stays?: () => void;
 }
 
 /** One line an event worth telling the operator. pino fits it. */

@@ -1,8 +1,8 @@
 import { Hono, type Context } from "hono";
 import { Readable } from "node:stream";
 import { MayflyError } from "../domain/errors.ts";
+import { artifactBytesMax } from "../domain/native-work.ts";
 import type { GuestDesk, GuestEnd } from "../fleet/api.ts";
-import { artifactBytesMax } from "../fleet/desk-artifacts.ts";
 import { silentLog, type Log } from "../fleet/log.ts";
 import { batchBytesMax, encodePairs, parseFrames } from "../guest/wire.ts";
 import { BodyBudget, readBody } from "./body.ts";

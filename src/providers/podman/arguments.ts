@@ -113,7 +113,7 @@ export function runArguments(
   const volumes = [`${folder}/program:${programFolder}`, `${context.guestFolder}:${guestFolder}`];
   return [
     "run",
-    "--detach",
+    ...(context.stays ? ["--rm", "--attach=stdout", "--sig-proxy=false"] : ["--detach"]),
     `--name=${name}`,
     `--hostname=${name}`,
     `--cidfile=${folder}/cid`,

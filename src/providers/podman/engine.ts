@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { runTool, toolEnvironment, type Finished } from "../child.ts";
+import { runTool, toolEnvironment, type ChildOptions, type Finished } from "../child.ts";
 
 export const podmanMend =
   "install it: apt-get install podman runc uidmap netavark aardvark-dns iptables slirp4netns";
@@ -50,11 +50,10 @@ export class Podman {
   run(
     args: readonly string[],
     signal: AbortSignal,
-    onLine?: (line: string) => void,
+    more: Pick<ChildOptions, "isMute"> = {},
   ): Promise<Finished> {
     const environment = { ...toolEnvironment(), CONTAINERS_CONF: this.conf };
-    const listen = onLine === undefined ? {} : { onLine };
     const folder = dirname(this.conf);
-    return runTool("podman", args, { signal, environment, mend: podmanMend, folder, ...listen });
+    return runTool("podman", args, { signal, environment, mend: podmanMend, folder, ...more });
   }
 }

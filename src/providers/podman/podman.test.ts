@@ -239,6 +239,55 @@ describe("a machine of podman", { timeout, skip }, () => {
   });
 });
 
+describe("a machine of podman that somebody stays with", { timeout, skip }, () => {
+  let world: World;
+  let provider: Provider;
+  let begun = 0;
+
+  before(async () => {
+    world = await World.make((context) =>
+      opened(podmanOptions.parse({}), { ...context, stays: () => (begun += 1) }),
+    );
+    provider = await world.open();
+  });
+  after(async () => assert.deepEqual(await world.close(), []));
+
+  const making = (name: string, words: readonly [string, ...string[]], signal = never) => {
+    const program = { files: [], command: words, environment: {}, deadlineSeconds: 60 };
+    return provider.create(world.spec(name, provider), program, signal);
+  };
+  const nameOf = (name: string): string => world.spec(name, provider).name;
+
+  it("goes by itself, and its end is told", async () => {
+    const before = begun;
+    const flood = "head -c 20000000 /dev/zero; echo words >&2; exit 7";
+    const { state, exitCode } = await making("1", ["sh", "-c", flood]);
+    assert.deepEqual([state, exitCode, begun - before], ["ended", 7, 1]);
+    await assert.rejects(run("podman", ["container", "exists", nameOf("1")]));
+    assert.equal(await provider.destroy(nameOf("1"), never), "gone");
+    assert.deepEqual(await listed(provider, nameOf("1")), []);
+    await until("conmon's end", async () => (await leftovers(nameOf("1"))).length === 0);
+  });
+
+  it("is refused in podman's words when it cannot start", async () => {
+    await assert.rejects(making("2", ["nonesuch"]), { kind: "invalid", message: /nonesuch/ });
+    assert.deepEqual(await listed(provider, nameOf("2")), []);
+  });
+
+  it("outlives whoever stayed, until it is removed", async () => {
+    const leaving = new AbortController();
+    const made = making("3", ["sleep", "50"], leaving.signal);
+    made.catch(() => {});
+    const state = async () => (await listed(provider, nameOf("3")))[0]?.state;
+    await until("its start", async () => (await state()) === "running");
+    leaving.abort();
+    await assert.rejects(made, { kind: "unreachable" });
+    assert.equal(await state(), "running");
+    await destroyed(provider, nameOf("3"));
+    await until("nothing to be left", async () => (await leftovers(nameOf("3"))).length === 0);
+  });
+});
+
 describe("podman in trouble", { timeout, skip }, () => {
   let world: World;
   let provider: Provider;

@@ -72,6 +72,8 @@ class PodmanProvider implements Provider {
   readonly #disk: DiskWatch | null;
   readonly #turns = new Turns();
   readonly #making = new Map<string, AbortController>();
+  /** Machines that podman has removed itself. */
+  readonly #gone = new Set<string>();
 
   constructor(
     options: PodmanOptions,
@@ -134,6 +136,10 @@ class PodmanProvider implements Provider {
     return attempt(signal, () => {
       this.#making.get(name)?.abort();
       return this.#turns.take(name, async () => {
+        if (this.#gone.delete(name)) {
+          await this.#folders.remove(name);
+          return "gone";
+        }
         if (!(await this.#containers.remove(name, signal))) return "ending";
         const cid = await this.#folders.cid(name);
         const { runtime } = this.#powers;
@@ -184,7 +190,16 @@ class PodmanProvider implements Provider {
     const createdAt = this.#context.now();
     const run = { ...order, folder: this.#folders.of(name), createdAt };
     const args = runArguments(run, this.#options, this.#powers, this.#context);
-    const { code, stdout, stderr } = await this.#podman.run(args, signal);
+    const { stays } = this.#context;
+    const running = this.#podman.run(args, signal, { isMute: stays !== undefined });
+    stays?.();
+    const { code, stdout, stderr } = await running;
+    if (stays !== undefined && code !== null && !/^Error: /m.test(stderr)) {
+      // podman says so when it could not remove what it ran.
+      if (stderr === "") this.#gone.add(name);
+      const handle = (await this.#folders.cid(name)) ?? "";
+      return { name, state: "ended", handle, createdAt, exitCode: code };
+    }
     const handle = stdout.trim();
     if (code === 0) return { name, state: "running", handle, createdAt, exitCode: null };
     if (isNameInUse(stderr)) {
