@@ -124,6 +124,7 @@ sub start_gate {
   POSIX::dup2(fileno($from), 0);
   POSIX::dup2(fileno($to), 1);
   POSIX::dup2(fileno($errors_end), 2);
+  no warnings 'exec';
   exec { $^X } $^X, $set{gate}, $set{reach};
   POSIX::_exit(127);
 }
