@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { networkInterfaces } from "node:os";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { networkInterfaces, tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
@@ -248,5 +250,18 @@ describe("what strangers' machines may reach", () => {
       assert.equal(accepts(wrong), false, wrong);
     }
     assert.ok(accepts("10.0.20.2", "223.1.1.1", "100.127.0.1", "12.70.1.1"));
+  });
+
+  it("is nothing on a host that takes all addresses for its own, which is told", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "mayfly-gate-"));
+    const path = join(folder, "ip_nonlocal_bind");
+    try {
+      await writeFile(path, "1\n");
+      assert.match((await gateFault(path)) ?? "", /ip_nonlocal_bind/);
+      await writeFile(path, "0\n");
+      assert.equal(await gateFault(path), null);
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 });

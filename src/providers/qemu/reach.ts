@@ -18,9 +18,11 @@ export function reachFault(entry: string): string | null {
   return isPort ? null : "has a port that is none: from 1 to 65535";
 }
 
+const nonlocalBind = "/proc/sys/net/ipv4/ip_nonlocal_bind";
+
 /** Why the gate would take every address for the host's own, so that nothing is reached; else null. */
-export async function gateFault(): Promise<string | null> {
-  const setting = await readFile("/proc/sys/net/ipv4/ip_nonlocal_bind", "utf8").catch(() => "0");
+export async function gateFault(path = nonlocalBind): Promise<string | null> {
+  const setting = await readFile(path, "utf8").catch(() => "0");
   return setting.trim() === "0" ? null : "net.ipv4.ip_nonlocal_bind hides which addresses are ours";
 }
 
