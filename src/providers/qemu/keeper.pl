@@ -8,7 +8,7 @@
 # more) or `failed WHY`. Below FOLDER it reads `command` (words, each ended by a NUL), `settings`
 # (NAME=VALUE, the same) and `program` (JSON), and writes `pid` (its own, and since when), `ready`
 # (what the guest said of itself), `given` (it got its program), `log` (the guest's words, 64 KiB), `console` (its last 64 KiB) and
-# `end` (HOW CODE WORDS).
+# `end` (HOW CODE WORDS). With the setting `gate`, the path of `gate.pl`, the machine's network has one.
 use strict;
 use warnings;
 use Fcntl qw(:flock F_DUPFD F_GETFL F_SETFL O_NONBLOCK);
@@ -535,4 +535,6 @@ while (!reap()) {
   heed_frames();
   look_at_clock();
 }
+# It is over too, but for one that was stopped.
+waitpid($gate, 0) if $gate && kill('KILL', $gate);
 put('console', substr($console_tail, -$log_max)) if length $console_tail;

@@ -242,39 +242,39 @@ export class Neighbours {
     if (process.getuid?.() !== 0) return "only root makes network namespaces";
     if (!(await hasTool("ip"))) return "ip (iproute2) is not installed";
     const id = randomBytes(4).toString("hex");
-    const space = `mayfly-${id}`;
     const [near, far] = [`mf${id}a`, `mf${id}b`];
     const [a, b] = randomBytes(2).map((byte) => (byte % 120) * 2 + 2);
     const hosts = [`203.0.113.${a}`, `203.0.113.${a! + 1}`] as const;
     const kinds = ["10.213", "172.29", "192.168", "100.99", "169.254", "198.18", "192.0.0"];
     const closed = kinds.map((kind) => (kind === "192.0.0" ? `${kind}.${a}` : `${kind}.${b}.${a}`));
-    const servers: ChildProcess[] = [];
+    // The namespace is the first server's, and goes with it, and so do all routes there.
+    const servers = [serve(["unshare", "--net", "--"]), serve([])];
     const end = async (): Promise<void> => {
       for (const server of servers) server.kill("SIGKILL");
-      await ip(["netns", "del", space]);
-      // Its other end goes with the namespace, though not at once.
-      await ip(["link", "del", near]);
+      const isGone = async (): Promise<boolean> =>
+        (await run(["ip", "link", "del", near])) !== null;
+      await until(`${near} to be gone`, isGone, patienceMs);
     };
+    const ports = await Promise.all(servers.map((server) => firstLine(server, never)));
+    const { pid } = servers[0]!;
+    const inside = (...args: string[]) => ["nsenter", `--target=${pid}`, "--net", "ip", ...args];
     const steps = [
-      ["netns", "add", space],
-      ["link", "add", near, "type", "veth", "peer", "name", far, "netns", space],
-      ["addr", "add", `${hosts[0]}/32`, "dev", near],
-      ["link", "set", near, "up"],
-      ["-n", space, "link", "set", far, "up"],
-      ["-n", space, "route", "add", hosts[0], "dev", far],
+      ["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", String(pid)],
+      ["ip", "addr", "add", `${hosts[0]}/32`, "dev", near],
+      ["ip", "link", "set", near, "up"],
+      inside("link", "set", far, "up"),
+      inside("route", "add", hosts[0], "dev", far),
       ...[hosts[1], ...closed].flatMap((address) => [
-        ["-n", space, "addr", "add", `${address}/32`, "dev", far],
-        ["route", "add", address, "dev", near, "src", hosts[0]],
+        inside("addr", "add", `${address}/32`, "dev", far),
+        ["ip", "route", "add", address, "dev", near, "src", hosts[0]],
       ]),
     ];
     for (const step of steps) {
-      const fault = await ip(step);
+      const fault = await run(step);
       if (fault === null) continue;
       await end();
-      return `no network namespace: ip ${step.join(" ")}: ${fault}`;
+      return `no network namespace: ${step.join(" ")}: ${fault}`;
     }
-    servers.push(serve(["ip", "netns", "exec", space]), serve([]));
-    const ports = await Promise.all(servers.map((server) => firstLine(server, never)));
     return new Neighbours([...hosts, ...closed], ports, end);
   }
 
@@ -284,16 +284,17 @@ export class Neighbours {
 }
 
 /** What it complained of; null: it did as told. */
-async function ip(args: readonly string[]): Promise<string | null> {
+async function run([tool = "", ...args]: readonly string[]): Promise<string | null> {
   const environment = toolEnvironment();
-  const { code, stderr } = await runTool("ip", args, { signal: never, environment, mend: "" });
+  const { code, stderr } = await runTool(tool, args, { signal: never, environment, mend: "" });
   return code === 0 ? null : lastWords(stderr);
 }
 
-/** A server that closes whatever connects, and says its port. */
+/** A server that closes whatever connects, says its port, and ends with us. */
 function serve(before: readonly string[]): ChildProcess {
-  const script = `require("node:net").createServer((socket) => socket.on("error", () => {}).end())
-    .listen(0, "0.0.0.0", function () { console.log(this.address().port); })`;
+  const script = `process.stdin.on("end", () => process.exit()).resume();
+    require("node:net").createServer((socket) => socket.on("error", () => {}).end())
+      .listen(0, "0.0.0.0", function () { console.log(this.address().port); })`;
   const [tool, ...args] = [...before, process.execPath, "-e", script];
-  return spawn(tool, args, { stdio: ["ignore", "pipe", "inherit"] });
+  return spawn(tool, args, { stdio: ["pipe", "pipe", "inherit"] });
 }
