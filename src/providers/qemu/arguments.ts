@@ -5,8 +5,11 @@ export type Accelerator = "kvm" | "tcg";
 /** `microvm` has the least to set up, `q35` is a whole PC, `virt` is arm64's. */
 export type Board = "microvm" | "q35" | "virt";
 
-/** What a guest's network reaches: nothing, since it has none; nothing but itself; all we reach. */
-export type Network = "none" | "closed" | "open";
+/**
+ * What a guest's network reaches: nothing, since it has none; nothing but itself; what `gate.pl`
+ * lets pass; all we reach.
+ */
+export type Network = "none" | "closed" | "gated" | "open";
 
 export interface Disk {
   readonly path: string;
@@ -42,9 +45,11 @@ export function qemuBinary(architecture: Architecture): string {
 }
 
 /**
- * The command that runs a guest: descriptor 3 is its channel, 4 QMP, 5 its console. The kernel ends
- * it with whoever started it (`setpriv`, which keeps that over the exec). Nothing of the user's own
- * configuration is read, there is no device but those named, and a machine's QEMU may start no program.
+ * The command that runs a guest: descriptor 3 is its channel, 4 QMP, 5 its console; a gated network
+ * sends what leaves the guest to 6 and goes on with what comes from 7. The kernel ends it with
+ * whoever started it (`setpriv`, which keeps that over the exec). Nothing of the user's own
+ * configuration is read, there is no device but those named, and a machine's QEMU may start no
+ * program.
  */
 export function qemuCommand(guest: Guest): [string, ...string[]] {
   const { accelerator, board } = guest;
@@ -121,9 +126,14 @@ function diskWords({ path, serial, readOnly }: Disk, n: number, board: Board): s
   return ["-drive", drive, "-device", `virtio-blk-${busOf(board)},drive=d${n},serial=${serial}`];
 }
 
+/** Where a gate's descriptor is closed, QEMU drops what would go to it. */
 function networkWords(network: Network, board: Board): string[] {
   if (network === "none") return [];
   const restrict = network === "closed" ? ",restrict=on" : "";
   const card = `virtio-net-${busOf(board)},netdev=n0${board === "q35" ? ",romfile=" : ""}`;
-  return ["-netdev", `user,id=n0,ipv6=off${restrict}`, "-device", card];
+  const words = ["-netdev", `user,id=n0,ipv6=off${restrict}`, "-device", card];
+  if (network !== "gated") return words;
+  const gate = "filter-redirector,id=gate,netdev=n0,queue=rx,outdev=gate-to,indev=gate-from";
+  const ways = ["-chardev", "socket,id=gate-to,fd=6", "-chardev", "socket,id=gate-from,fd=7"];
+  return [...words, ...ways, "-object", gate];
 }

@@ -13,6 +13,7 @@ import { architectures, imageFor } from "./guests.ts";
 import { verifyOnce } from "./image/images.ts";
 import type { StoredImage } from "./image/manifest.ts";
 import type { QemuOptions } from "./options.ts";
+import { gateFault, gateMend } from "./reach.ts";
 import { qemuMend, toolEnvironment } from "./run.ts";
 
 const imageMend = "build it: mayfly image build";
@@ -88,7 +89,8 @@ export async function checkQemu(
     first === undefined
       ? null
       : await findAcceleration(options.accelerator, kernelOf(first), context.folder, signal);
-  return [...tools, image, await speed(acceleration), await host()];
+  const network = await gate(first?.architecture ?? architecture, signal);
+  return [...tools, image, await speed(acceleration), network, await host()];
 }
 
 async function qemu(architecture: Architecture, signal: AbortSignal): Promise<Check> {
@@ -145,6 +147,23 @@ async function speed(acceleration: Acceleration | null): Promise<Check> {
   );
   const detail = `machines (${board}) are emulated, many times slower than KVM: ${why}`;
   return { name, ok: false, detail, mend: kvm, isOptional: true };
+}
+
+/** Only pools with a network that strangers' jobs may use need this. */
+async function gate(architecture: Architecture, signal: AbortSignal): Promise<Check> {
+  const name = "network";
+  const failed = { name, ok: false, isOptional: true } as const;
+  const fault = await gateFault();
+  if (fault !== null) return { ...failed, detail: fault, mend: gateMend };
+  const binary = qemuBinary(architecture);
+  const options = { signal, environment: toolEnvironment(), mend: qemuMend };
+  const { stdout } = await runTool(binary, ["-object", "help"], options);
+  if (!stdout.includes("filter-redirector")) {
+    const detail = `${binary} has no filter-redirector, which strangers' jobs need for a network`;
+    return { ...failed, detail, mend: "use the QEMU of Debian or Ubuntu" };
+  }
+  const detail = "strangers' jobs reach the public internet alone, where their pool has a network";
+  return { name, ok: true, detail, mend: null };
 }
 
 /** What the host has that machines do not get is said here, where labels would promise it. */

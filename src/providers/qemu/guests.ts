@@ -82,12 +82,12 @@ export function scratchBytesOf({ size }: MachineSpec, options: QemuOptions): num
 }
 
 /**
- * QEMU's own network reaches all that the host reaches, its loopback and private neighbours too,
- * and can filter nothing but everything: so a machine that strangers' jobs may use gets none of it.
+ * QEMU's own network reaches all that the host reaches, its loopback and private neighbours too: so
+ * what leaves a machine that strangers' jobs may use goes through a gate.
  */
 function networkOf({ network, trust }: MachineSpec): Network {
   if (!network) return "none";
-  return trust.includes("fork") ? "closed" : "open";
+  return trust.includes("fork") ? "gated" : "open";
 }
 
 /** Where the inside puts what a program is given. */

@@ -126,9 +126,15 @@ describe("QEMU's command", () => {
     assert.match(after(qemuCommand({ ...guest, name: "a,b" }), "-name"), /guest=a,,b$/);
   });
 
-  it("closes the network of strangers' jobs", () => {
+  it("closes a network, gives it a gate, or leaves it open", () => {
     assert.match(after(qemuCommand({ ...guest, network: "closed" }), "-netdev"), /restrict=on/);
-    assert.doesNotMatch(after(qemuCommand({ ...guest, network: "open" }), "-netdev"), /restrict/);
+    const [gated, open] = (["gated", "open"] as const).map((network) =>
+      qemuCommand({ ...guest, network }),
+    );
+    const gate = /^filter-redirector,.*netdev=n0,queue=rx,outdev=gate-to,indev=gate-from$/;
+    assert.match(gated!.at(-1)!, gate);
+    for (const words of [gated!, open!]) assert.match(after(words, "-netdev"), /ipv6=off$/);
+    assert.equal(open!.join(" ").includes("filter"), false);
   });
 
   it("keeps a copy's memory to the copy", () => {

@@ -8,7 +8,7 @@
 # more) or `failed WHY`. Below FOLDER it reads `command` (words, each ended by a NUL), `settings`
 # (NAME=VALUE, the same) and `program` (JSON), and writes `pid` (its own, and since when), `ready`
 # (what the guest said of itself), `given` (it got its program), `log` (the guest's words, 64 KiB), `console` (its last 64 KiB) and
-# `end` (HOW CODE WORDS).
+# `end` (HOW CODE WORDS). With the setting `gate`, the path of `gate.pl`, the machine's network has one.
 use strict;
 use warnings;
 use Fcntl qw(:flock F_DUPFD F_GETFL F_SETFL O_NONBLOCK);
@@ -34,7 +34,7 @@ my $quit_seconds = 3;
 my $panic_seconds = 1;
 
 my ($folder) = @ARGV;
-my (%set, %streams, $qemu, $up, $how, $quitting);
+my (%set, %streams, $qemu, $gate, $up, $how, $quitting);
 my ($channel, $qmp, $console, $errors, $sender);
 my ($channel_in, $channel_out, $qmp_in, $console_tail, $errors_tail) = ('', '', '', '', '');
 my ($phase, $stop, $log_room, $room, $sending) = ('boot', '', $log_max, $queue_max, '');
@@ -82,12 +82,14 @@ sub unblock {
 
 # --- QEMU ---------------------------------------------------------------------------------------
 
-# The guest's channel is QEMU's descriptor 3, QMP 4, the console 5: pairs of sockets that nobody
-# else can find, so that there is no file of theirs to leave behind.
+# The guest's channel is QEMU's descriptor 3, QMP 4, the console 5, and where its network has a gate,
+# 6 is what goes to that and 7 what comes from it: pairs of sockets that nobody else can find, so that
+# there is no file of theirs to leave behind.
 sub start_qemu {
   my @ours;
   my @theirs;
-  for (0 .. 2) {
+  my $last = $set{gate} ? 4 : 2;
+  for (0 .. $last) {
     socketpair($ours[$_], $theirs[$_], AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die "socketpair: $!\n";
   }
   pipe($errors, my $errors_end) or die "pipe: $!\n";
@@ -100,7 +102,7 @@ sub start_qemu {
     my @high = map { fcntl($_, F_DUPFD, 64) } @theirs;
     open(STDIN, '<', '/dev/null');
     POSIX::dup2(fileno($errors_end), $_) for 1, 2;
-    POSIX::dup2($high[$_], $_ + 3) for 0 .. 2;
+    POSIX::dup2($high[$_], $_ + 3) for 0 .. $last;
     POSIX::close($_) for @high;
     no warnings 'exec';
     exec { $command[0] } @command;
@@ -109,6 +111,22 @@ sub start_qemu {
   }
   ($channel, $qmp, $console) = @ours;
   unblock($_) for $channel, $qmp, $console, $errors;
+  start_gate(@ours[3, 4], $errors_end) if $set{gate};
+}
+
+# It ends when QEMU does. Until it runs, nothing of the guest's passes.
+sub start_gate {
+  my ($from, $to, $errors_end) = @_;
+  $gate = fork;
+  die "fork: $!\n" unless defined $gate;
+  return if $gate;
+  $SIG{$_} = 'DEFAULT' for qw(TERM INT HUP PIPE CHLD);
+  POSIX::dup2(fileno($from), 0);
+  POSIX::dup2(fileno($to), 1);
+  POSIX::dup2(fileno($errors_end), 2);
+  no warnings 'exec';
+  exec { $^X } $^X, $set{gate}, $set{reach};
+  POSIX::_exit(127);
 }
 
 # What is sent is short and QEMU reads at once, so it never fills the socket.
@@ -202,6 +220,11 @@ sub quit {
 }
 
 sub reap {
+  # With QEMU it ends well.
+  if ($gate && waitpid($gate, POSIX::WNOHANG()) == $gate) {
+    undef $gate;
+    finish('lost', '-', 'the gate of its network ended') if $?;
+  }
   return 0 unless waitpid($qemu, POSIX::WNOHANG()) == $qemu;
   my $status = $?;
   # Its last words are still in the sockets.
@@ -512,4 +535,6 @@ while (!reap()) {
   heed_frames();
   look_at_clock();
 }
+# It is over too, but for one that was stopped.
+waitpid($gate, 0) if $gate && kill('KILL', $gate);
 put('console', substr($console_tail, -$log_max)) if length $console_tail;

@@ -361,6 +361,11 @@ describe("the keeper of a machine", { skip: linux, timeout: 120_000 }, () => {
     assert.equal(await asked.end(), "stopped - asked to");
   });
 
+  it("ends a machine whose network has lost its gate", async () => {
+    const play = await begin({ settings: { gate: "/nonexistent/gate.pl", reach: "" } });
+    assert.equal(await play.end(), "lost - the gate of its network ended");
+  });
+
   it("ends with its parent where it is to", async () => {
     const play = await begin({ settings: { parent: "1" } });
     await play.run();

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { reachFault } from "./reach.ts";
 
 /** The keys of a `qemu` provider in the configuration. Every one is optional. */
 export const qemuOptions = z.strictObject({
@@ -26,6 +27,18 @@ export const qemuOptions = z.strictObject({
     .boolean()
     .default(true)
     .describe("Whether machines go on when Mayfly ends; false: they end with it."),
+  reach: z
+    .array(
+      z.string().superRefine((entry, context) => {
+        const fault = reachFault(entry);
+        if (fault !== null) context.addIssue({ code: "custom", message: fault });
+      }),
+    )
+    .max(64)
+    .default([])
+    .describe(
+      "What strangers' machines with a network reach beside the public internet: ADDRESS or ADDRESS:PORT.",
+    ),
   bootSeconds: z
     .number()
     .min(1)

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { cp, mkdtemp, open as openFile, readdir, rm, stat, symlink } from "node:fs/promises";
-import { createServer } from "node:http";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
+import { createServer, type AddressInfo, type Server } from "node:net";
 import { networkInterfaces } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -16,7 +15,7 @@ import type { StoredImage } from "./image/manifest.ts";
 import { keeperOf, markerOf } from "./machine-folder.ts";
 import { qemuOptions } from "./options.ts";
 import { open } from "./qemu.ts";
-import { imageForTests, processesOf, Scripts, Stable } from "./testing.ts";
+import { imageForTests, Neighbours, processesOf, Scripts, Stable } from "./testing.ts";
 import { tryImage } from "./try-image.ts";
 
 const image = await imageForTests();
@@ -238,36 +237,76 @@ describe("a machine of qemu", { skip, timeout }, () => {
     assert.equal((await scripts.ended(spec)).end, "it was stopped: its parent ended");
   });
 
-  it("reaches no host from a strangers' job, and has no card unless asked", async () => {
-    let connections = 0;
-    const server = createServer((_, answer) => answer.end());
-    server.on("connection", () => (connections += 1)).listen(0, "0.0.0.0");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    const own = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
-    const address = own.find(({ family, internal }) => family === "IPv4" && !internal)?.address;
-    const places = ["10.0.2.2", "127.0.0.1", ...(address === undefined ? [] : [address])];
-    const tries = [
-      ...places.map((place) => `${place}:${port}`),
-      ...["169.254.169.254:80", "10.0.2.3:53", "192.168.0.1:80", "1.1.1.1:443"],
-    ];
-    const script = `perl -MIO::Socket::INET -e 'for (@ARGV) { next if fork;
-      my $is = IO::Socket::INET->new(PeerAddr => $_, Timeout => 3) ? "open" : "closed";
-      print "$_ $is\\n"; exit } 1 while wait > 0' ${tries.join(" ")}; ls /sys/class/net`;
+  const fork = { network: true, trust: ["trusted", "fork"] } as const;
+  /** Tells of each place, an address with a port, whether it is open. */
+  const knock = (
+    places: readonly string[],
+  ) => `perl -MIO::Socket::INET -e 'for (@ARGV) { next if fork;
+    my $is = IO::Socket::INET->new(PeerAddr => $_, Timeout => 8) ? "open" : "closed";
+    print "$_ $is\\n"; exit } 1 while wait > 0' ${places.join(" ")}; ls /sys/class/net`;
+
+  it("reaches no host from a strangers' job but where it may, and has no card unless asked", async () => {
+    const connections = new Map<string, number>();
+    const serve = async (): Promise<string> => {
+      const server = createServer((socket) => socket.end());
+      servers.push(server.listen(0, "0.0.0.0"));
+      await once(server, "listening");
+      const port = String((server.address() as AddressInfo).port);
+      server.on("connection", () => connections.set(port, (connections.get(port) ?? 0) + 1));
+      return port;
+    };
+    const servers: Server[] = [];
+    const [port, allowed] = [await serve(), await serve()];
+    // In a machine 10.0.2.0/24 is QEMU's; other tests' interfaces come and go.
+    const own = Object.entries(networkInterfaces())
+      .flatMap(([name, each = []]) => (/^(mf|veth|br|cni|podman)/.test(name) ? [] : each))
+      .filter(({ family, internal }) => family === "IPv4" && !internal)
+      .map(({ address }) => address)
+      .filter((address) => !address.startsWith("10.0.2."))
+      .slice(0, 1);
+    const places = ["10.0.2.2", "127.0.0.1", ...own].map((place) => `${place}:${port}`);
+    // Of the name server that QEMU plays, no port but that of names.
+    places.push(`10.0.2.2:${allowed}`, `10.0.2.3:${port}`, `10.0.2.9:${port}`);
+    const reach = own.map((address) => `${address}:${allowed}`);
+    const by = await stable.open(world.context(), { reach });
     try {
-      const closed = await say(script, { network: true, trust: ["trusted", "fork"] });
+      const closed = await new Scripts(world, by).say(knock([...places, ...reach]), fork);
       assert.equal(closed.exitCode, 0, closed.log);
-      for (const each of tries) assert.ok(closed.log.includes(`${each} closed\n`), closed.log);
+      for (const each of places) assert.ok(closed.log.includes(`${each} closed\n`), closed.log);
+      for (const each of reach) assert.ok(closed.log.includes(`${each} open\n`), closed.log);
       assert.match(closed.log, /^eth0$/m);
-      assert.equal(connections, 0);
-      const none = await say(script);
+      assert.equal(connections.get(port), undefined);
+      const none = await say(knock(places));
       assert.doesNotMatch(none.log, /eth0|open/);
       // That the test can see an open way at all: a trusted job has the host's network.
-      const open = await say(script, { network: true });
-      assert.ok(open.log.includes(`10.0.2.2:${port} open\n`), open.log);
-      assert.ok(connections > 0);
+      const open = await say(knock(places), { network: true });
+      for (const each of [places[0]!, ...own.map((address) => `${address}:${port}`)]) {
+        assert.ok(open.log.includes(`${each} open\n`), open.log);
+      }
+      assert.ok(connections.get(port)! > 0);
     } finally {
-      server.close();
+      for (const server of servers) server.close();
+      await by.close();
+    }
+  });
+
+  it("reaches the internet from a strangers' job, and what is private only where it may", async (t) => {
+    const nearby = await Neighbours.make();
+    if (typeof nearby === "string") return t.skip(nearby);
+    try {
+      const { host, internet, port } = nearby;
+      const [allowed, ...others] = nearby.closed.map((address) => `${address}:${port}`);
+      const by = await stable.open(world.context(), { reach: [allowed!] });
+      const places = [`${internet}:${port}`, allowed!, ...others, `${host}:${nearby.ownPort}`];
+      const { log } = await new Scripts(world, by).say(knock(places), fork);
+      for (const each of places.slice(0, 2)) assert.ok(log.includes(`${each} open\n`), log);
+      for (const each of places.slice(2)) assert.ok(log.includes(`${each} closed\n`), log);
+      await by.close();
+      // All of them are there: a trusted job reaches them.
+      const open = await say(knock(places), { network: true });
+      for (const each of places) assert.ok(open.log.includes(`${each} open\n`), open.log);
+    } finally {
+      await nearby.close();
     }
   });
 

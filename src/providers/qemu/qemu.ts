@@ -29,6 +29,7 @@ import {
   removeMachineFolder,
 } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
+import { gateFault, gateMend } from "./reach.ts";
 import { toolEnvironment } from "./run.ts";
 import { Templates, type Template } from "./template.ts";
 import { tryImage } from "./try-image.ts";
@@ -47,20 +48,28 @@ const silenceSeconds = 60;
 export async function open(options: QemuOptions, context: ProviderContext): Promise<Provider> {
   const machines = join(context.folder, "machines");
   await mkdir(machines, { recursive: true, mode: 0o700 });
-  const script = join(context.folder, "keeper.pl");
-  const draft = `${script}.${randomBytes(6).toString("hex")}`;
-  await writeFile(draft, await readFile(new URL("./keeper.pl", import.meta.url)), { mode: 0o600 });
-  await rename(draft, script);
+  const script = await putScript("keeper.pl", context.folder);
+  const gate = await putScript("gate.pl", context.folder);
   const templates = new Templates(join(context.folder, "templates"));
   await templates.tidy();
   const { capabilities, warning } = await lendsOf(options, context);
   if (warning !== null) context.log.warn({ provider: context.name }, warning);
-  return new QemuProvider(options, context, { machines, script, templates }, capabilities);
+  return new QemuProvider(options, context, { machines, script, gate, templates }, capabilities);
+}
+
+/** Copies a script to where machines that outlive this release still find it. */
+async function putScript(name: string, folder: string): Promise<string> {
+  const script = join(folder, name);
+  const draft = `${script}.${randomBytes(6).toString("hex")}`;
+  await writeFile(draft, await readFile(new URL(name, import.meta.url)), { mode: 0o600 });
+  await rename(draft, script);
+  return script;
 }
 
 interface Places {
   readonly machines: string;
   readonly script: string;
+  readonly gate: string;
   readonly templates: Templates;
 }
 
@@ -100,6 +109,7 @@ class QemuProvider implements Provider {
       await verifyOnce(image);
       const { folder } = this.#context;
       const guest = await guestOf(spec, image, this.#options, folder, signal);
+      if (guest.network === "gated") await refuseNoGate();
       const isThere = await exists(join(this.#places.machines, spec.name));
       const template = isThere ? null : await this.#template(spec, guest, signal);
       const order = { spec, guest, given, seconds: Math.ceil(program.deadlineSeconds), template };
@@ -219,6 +229,9 @@ class QemuProvider implements Provider {
       deadline: String(seconds),
       silence: String(silenceSeconds),
       ...(template === null ? {} : { state: template.state }),
+      ...(guest.network === "gated"
+        ? { gate: this.#places.gate, reach: options.reach.join() }
+        : {}),
       ...(options.outlive ? {} : { parent: "1" }),
     };
     const createdAt = this.#context.now();
@@ -303,6 +316,13 @@ interface Order {
   readonly seconds: number;
   /** What it is a copy of; null: it boots. */
   readonly template: Template | null;
+}
+
+/** A machine that should reach the internet and could reach nothing is not made. */
+async function refuseNoGate(): Promise<void> {
+  const fault = await gateFault();
+  if (fault === null) return;
+  throw new ProviderError("invalid", `no network for strangers' jobs: ${fault}; ${gateMend}`);
 }
 
 async function exists(path: string): Promise<boolean> {

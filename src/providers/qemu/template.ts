@@ -106,7 +106,9 @@ async function save(guest: Guest, draft: string, stop: AbortSignal): Promise<voi
   try {
     // What every program starts with is read into the memory that the copies share.
     const append = `${guest.append} mayfly.warm`;
-    qemu = await Qemu.start({ ...guest, name: "template", append, memory }, draft);
+    // Its copies have the same card; what is behind that is not part of its state.
+    const network = guest.network === "none" ? "none" : "closed";
+    qemu = await Qemu.start({ ...guest, name: "template", append, memory, network }, draft);
     await qemu.heard(frameTypes.ready, AbortSignal.any([stop, AbortSignal.timeout(bootMs)]));
     const { qmp } = qemu;
     await qmp.command("stop");

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
+import { spawn, type ChildProcess } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
 import { copyFile, mkdir, mkdtemp, readFile, readdir, rm, stat, symlink } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
+import { firstLine, lastWords, runTool } from "../child.ts";
 import { destroyed, listed, never, until, World } from "../conformance-world.ts";
 import { hasTool, hostSuite, lock } from "../debian.ts";
 import { hostArchitecture } from "../local.ts";
@@ -13,6 +15,7 @@ import { findImage } from "./image/images.ts";
 import type { StoredImage } from "./image/manifest.ts";
 import { qemuOptions, type QemuOptions } from "./options.ts";
 import { open } from "./qemu.ts";
+import { toolEnvironment } from "./run.ts";
 
 /*
  * What tests with real machines share: one image for all of them, and one template for each file.
@@ -207,4 +210,91 @@ export class Scripts {
     assert.ok(machine !== undefined, `${name} is listed`);
     return machine;
   }
+}
+
+/**
+ * A network namespace next to this host, where one server answers at addresses of every kind, among
+ * them one that looks public; so that a test reaches "the internet" without one. For root only.
+ */
+export class Neighbours {
+  /** Public by its looks (of TEST-NET-3), and the port that all of them answer at. */
+  readonly internet: string;
+  readonly port: string;
+  /** One address of each range that is nobody's on the internet. */
+  readonly closed: readonly string[];
+  /** Public by its looks, but this host's own, where it answers at `ownPort`. */
+  readonly host: string;
+  readonly ownPort: string;
+  readonly #end: () => Promise<void>;
+
+  private constructor(
+    hosts: readonly [host: string, internet: string, ...closed: string[]],
+    [port, ownPort]: readonly string[],
+    end: () => Promise<void>,
+  ) {
+    [this.host, this.internet, ...this.closed] = hosts;
+    [this.port = "", this.ownPort = ""] = [port, ownPort];
+    this.#end = end;
+  }
+
+  /** Why there can be none, as words. */
+  static async make(): Promise<Neighbours | string> {
+    if (process.getuid?.() !== 0) return "only root makes network namespaces";
+    if (!(await hasTool("ip"))) return "ip (iproute2) is not installed";
+    const id = randomBytes(4).toString("hex");
+    const [near, far] = [`mf${id}a`, `mf${id}b`];
+    const [a, b] = randomBytes(2).map((byte) => (byte % 120) * 2 + 2);
+    const hosts = [`203.0.113.${a}`, `203.0.113.${a! + 1}`] as const;
+    const kinds = ["10.213", "172.29", "192.168", "100.99", "169.254", "198.18", "192.0.0"];
+    const closed = kinds.map((kind) => (kind === "192.0.0" ? `${kind}.${a}` : `${kind}.${b}.${a}`));
+    // The namespace is the first server's, and goes with it, and so do all routes there.
+    const servers = [serve(["unshare", "--net", "--"]), serve([])];
+    const end = async (): Promise<void> => {
+      for (const server of servers) server.kill("SIGKILL");
+      const isGone = async (): Promise<boolean> =>
+        (await run(["ip", "link", "del", near])) !== null;
+      await until(`${near} to be gone`, isGone, patienceMs);
+    };
+    const ports = await Promise.all(servers.map((server) => firstLine(server, never)));
+    const { pid } = servers[0]!;
+    const inside = (...args: string[]) => ["nsenter", `--target=${pid}`, "--net", "ip", ...args];
+    const steps = [
+      ["ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", String(pid)],
+      ["ip", "addr", "add", `${hosts[0]}/32`, "dev", near],
+      ["ip", "link", "set", near, "up"],
+      inside("link", "set", far, "up"),
+      inside("route", "add", hosts[0], "dev", far),
+      ...[hosts[1], ...closed].flatMap((address) => [
+        inside("addr", "add", `${address}/32`, "dev", far),
+        ["ip", "route", "add", address, "dev", near, "src", hosts[0]],
+      ]),
+    ];
+    for (const step of steps) {
+      const fault = await run(step);
+      if (fault === null) continue;
+      await end();
+      return `no network namespace: ${step.join(" ")}: ${fault}`;
+    }
+    return new Neighbours([...hosts, ...closed], ports, end);
+  }
+
+  async close(): Promise<void> {
+    await this.#end();
+  }
+}
+
+/** What it complained of; null: it did as told. */
+async function run([tool = "", ...args]: readonly string[]): Promise<string | null> {
+  const environment = toolEnvironment();
+  const { code, stderr } = await runTool(tool, args, { signal: never, environment, mend: "" });
+  return code === 0 ? null : lastWords(stderr);
+}
+
+/** A server that closes whatever connects, says its port, and ends with us. */
+function serve(before: readonly string[]): ChildProcess {
+  const script = `process.stdin.on("end", () => process.exit()).resume();
+    require("node:net").createServer((socket) => socket.on("error", () => {}).end())
+      .listen(0, "0.0.0.0", function () { console.log(this.address().port); })`;
+  const [tool, ...args] = [...before, process.execPath, "-e", script];
+  return spawn(tool, args, { stdio: ["pipe", "pipe", "inherit"] });
 }
