@@ -48,7 +48,8 @@ export const ec2Options = z.strictObject({
     .string()
     .min(1)
     .max(1_000)
-    .default("ssm:/aws/service/debian/release/13/latest/{architecture}")
+    // Debian publishes its images from this account.
+    .default("136693071363/debian-13-{architecture}-*")
     .describe(
       "The image of pools that name none: ami-ID, OWNER/NAME (the newest; * may stand in NAME), or ssm:PARAMETER. {architecture} stands for amd64 or arm64.",
     ),
