@@ -13,6 +13,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   simulate: async () => (await import("./simulate.ts")).simulate,
   run: async () => (await import("./run.ts")).run,
   qemu: async () => (await import("./qemu.ts")).qemu,
+  ec2: async () => (await import("./ec2.ts")).ec2,
 };
 
 const words = process.argv.slice(2);

@@ -1,4 +1,6 @@
+import type * as Ec2Module from "@aws-sdk/client-ec2";
 import type { EC2Client, Instance, RunInstancesCommandInput } from "@aws-sdk/client-ec2";
+import type * as SsmModule from "@aws-sdk/client-ssm";
 import type { SSMClient } from "@aws-sdk/client-ssm";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
@@ -18,16 +20,16 @@ const firstPauseMs = 1_000;
 const connectMs = 5_000;
 const answerMs = 30_000;
 
-type Ec2Module = typeof import("@aws-sdk/client-ec2");
-type SsmModule = typeof import("@aws-sdk/client-ssm");
+/** A parameter's tag that a policy compares with who asks. */
+const secretTag = "InstanceId";
 
 /**
  * EC2 and Parameter Store: each call in its turn, repeated after a pause where that helps, and
  * every failure a `ProviderError`. What is asked of single machines goes together in one call.
  */
 export class Cloud {
-  readonly #ec2: Ec2Module;
-  readonly #ssm: SsmModule;
+  readonly #ec2: typeof Ec2Module;
+  readonly #ssm: typeof SsmModule;
   readonly #ec2Client: EC2Client;
   readonly #ssmClient: SSMClient;
   readonly #installation: string;
@@ -38,7 +40,12 @@ export class Cloud {
   readonly #lookups: Batch<string, readonly Seen[]>;
   readonly #terminations: Batch<string, void>;
 
-  private constructor(options: Ec2Options, installation: string, ec2: Ec2Module, ssm: SsmModule) {
+  private constructor(
+    options: Ec2Options,
+    installation: string,
+    ec2: typeof Ec2Module,
+    ssm: typeof SsmModule,
+  ) {
     this.#ec2 = ec2;
     this.#ssm = ssm;
     this.#installation = installation;
@@ -47,7 +54,12 @@ export class Cloud {
       region,
       // Repeating is ours to decide: the SDK would hide how many calls there are.
       maxAttempts: 1,
-      requestHandler: { connectionTimeout: connectMs, requestTimeout: answerMs },
+      // Without the last the SDK only warns, and waits on.
+      requestHandler: {
+        connectionTimeout: connectMs,
+        requestTimeout: answerMs,
+        throwOnRequestTimeout: true,
+      },
       ...(endpoint === undefined ? {} : { endpoint }),
       ...(accessKey === undefined
         ? {}
@@ -137,10 +149,23 @@ export class Cloud {
     return Parameter?.Value ?? null;
   }
 
-  async putSecret(name: string, value: string): Promise<void> {
-    const input = { Name: name, Value: value, Type: "SecureString", Overwrite: true } as const;
-    const command = new this.#ssm.PutParameterCommand(input);
-    await this.#call("PutParameter", this.#parameters, () => this.#ssmClient.send(command));
+  /** Tagged with its instance, by which the role's policy lets that one alone read it. */
+  async putSecret(name: string, value: string, instance: string): Promise<void> {
+    const command = new this.#ssm.PutParameterCommand({
+      Name: name,
+      Value: value,
+      Type: "SecureString",
+      Tags: [
+        { Key: secretTag, Value: instance },
+        { Key: tags.installation, Value: this.#installation },
+      ],
+    });
+    try {
+      await this.#call("PutParameter", this.#parameters, () => this.#ssmClient.send(command));
+    } catch (error) {
+      // A machine's secret is always the same, so the one that is there will do.
+      if (!(error instanceof Ec2Error && error.code === "ParameterAlreadyExists")) throw error;
+    }
   }
 
   async removeSecret(name: string): Promise<void> {

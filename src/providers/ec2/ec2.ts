@@ -167,7 +167,7 @@ class Ec2 implements Provider {
   async #handOver({ id }: Seen, secret: string | null): Promise<void> {
     if (secret === null) return;
     const value = Buffer.from(secret).toString("base64");
-    await this.#cloud.putSecret(this.#secretOf(id), value);
+    await this.#cloud.putSecret(this.#secretOf(id), value, id);
   }
 
   #secretOf(id: string): string {

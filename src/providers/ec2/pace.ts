@@ -62,22 +62,24 @@ export class Batch<K, V> {
   async #go(): Promise<void> {
     if (this.#isGoing) return;
     this.#isGoing = true;
-    while (this.#waiting.size > 0) {
-      const refused = await this.#take().catch((error: unknown) => error ?? new Error());
-      const taken = [...this.#waiting].slice(0, this.#most);
-      for (const [key] of taken) this.#waiting.delete(key);
-      // Not awaited: the next call need only wait for its turn.
-      void this.#settle(taken, refused);
-    }
+    while (this.#waiting.size > 0) await this.#round();
     this.#isGoing = false;
   }
 
-  async #settle(taken: [K, PromiseWithResolvers<V>][], refused: unknown): Promise<void> {
+  /** One call at a time: where answers are slow, fewer calls carry more. */
+  async #round(): Promise<void> {
+    let taken: [K, PromiseWithResolvers<V>][] = [];
+    const take = (): void => {
+      taken = [...this.#waiting].slice(0, this.#most);
+      for (const [key] of taken) this.#waiting.delete(key);
+    };
     try {
-      if (refused !== undefined) throw refused;
+      await this.#take();
+      take();
       const answer = await this.#run(taken.map(([key]) => key));
       for (const [key, { resolve }] of taken) resolve(answer(key));
     } catch (error) {
+      if (taken.length === 0) take();
       for (const [, { reject }] of taken) reject(error);
     }
   }

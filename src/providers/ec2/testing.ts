@@ -113,7 +113,7 @@ export class Amazon {
       env: { PATH: process.env["PATH"], AWS_DEFAULT_REGION: "us-east-1" },
     });
     const amazon = new Amazon(moto);
-    const lines = createInterface(moto.stderr!);
+    const lines = createInterface(moto.stderr);
     amazon.#motoUrl = await new Promise((resolve, reject) => {
       moto.once("exit", () => reject(new Error("moto ended")));
       lines.on("line", (line) => {
