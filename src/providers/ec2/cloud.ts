@@ -17,7 +17,7 @@ const pageSize = 1000;
 const pagesMax = 100;
 const retriesMax = 4;
 const firstPauseMs = 1_000;
-const connectMs = 5_000;
+const connectMs = 10_000;
 const answerMs = 30_000;
 
 /** A parameter's tag that a policy compares with who asks. */
@@ -97,9 +97,9 @@ export class Cloud {
   }
 
   /** Starts one instance. Its client token makes a repetition harmless, so a lost answer is asked for again. */
-  async run(input: RunInstancesCommandInput): Promise<Seen> {
-    const command = new this.#ec2.RunInstancesCommand(input);
-    const call = () => this.#ec2Client.send(command);
+  async run(input: () => RunInstancesCommandInput): Promise<Seen> {
+    // Made when its turn has come: many that wait need not be in memory.
+    const call = () => this.#ec2Client.send(new this.#ec2.RunInstancesCommand(input()));
     const { Instances } = await this.#call("RunInstances", this.#runs, call, 1);
     const seen = Instances?.[0] && seenOf(Instances[0]);
     if (seen) return seen;

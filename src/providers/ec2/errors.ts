@@ -34,7 +34,6 @@ const verdicts: Readonly<Record<string, Verdict>> = {
   UnfulfillableCapacity: capacity,
   // This type is not offered in this zone.
   Unsupported: capacity,
-  "InvalidParameterCombination.UnsupportedType": capacity,
   MaxSpotInstanceCountExceeded: noSpot,
   MaxSpotFleetRequestCountExceeded: noSpot,
   SpotMaxPriceTooLow: noSpot,
@@ -80,7 +79,7 @@ export class Ec2Error extends ProviderError {
 }
 
 /** What an error code of EC2's means; `status` is that of HTTP, for codes we do not know. */
-export function verdictOf(code: string, status: number | undefined): Verdict {
+function verdictOf(code: string, status: number | undefined): Verdict {
   const known = Object.hasOwn(verdicts, code) ? verdicts[code] : undefined;
   if (known !== undefined) return known;
   if (status === 429) return throttled;

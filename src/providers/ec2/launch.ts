@@ -34,7 +34,7 @@ export function placeKey(isSpot: boolean, type: string, subnet: string): string 
 }
 
 /** What a machine may be, the best first: spot by price and zone, then on demand by the same. */
-export function placesFor(
+function placesFor(
   options: Pick<Ec2Options, "market" | "subnets">,
   types: readonly InstanceType[],
   spec: MachineSpec,
@@ -125,12 +125,14 @@ export class Launcher {
 
   async #at(place: Place, spec: MachineSpec, program: Program, image: Image): Promise<Seen> {
     const { cloud, breaker, now } = this.#parts;
-    const request = this.#request(place, spec, program, image);
     this.#remember(spec.name, place, now());
     for (let generation = 0; ; generation++) {
       const token = tokenOf(this.#parts.installation, spec.name, place.key, generation);
       try {
-        const seen = await cloud.run({ ...request, ClientToken: token });
+        const seen = await cloud.run(() => ({
+          ...this.#request(place, spec, program, image),
+          ClientToken: token,
+        }));
         this.#unsure.delete(spec.name);
         breaker.fine(place.key);
         return seen;

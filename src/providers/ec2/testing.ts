@@ -42,7 +42,15 @@ export async function motoForTests(): Promise<{ path: string } | string> {
     await rm(cache, { recursive: true, force: true });
     console.log("# installing moto, which stands for Amazon");
     await run("python3", ["-m", "venv", cache]);
-    const pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", release];
+    const pip = [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--retries=1",
+      release,
+    ];
     await run(join(cache, "bin", "python"), pip, { timeout: 300_000 });
     await writeFile(join(cache, "whole.new"), "");
     await rename(join(cache, "whole.new"), join(cache, "whole"));
