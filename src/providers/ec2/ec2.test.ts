@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { gunzipSync } from "node:zlib";
 import type { Program } from "../../domain/program.ts";
-import { guestProgram } from "../../guest/program.ts";
 import { destroyed, listed, never, until, World } from "../conformance-world.ts";
 import type { MachineSpec, Provider } from "../provider.ts";
 import { open } from "./ec2.ts";
 import { Amazon, motoForTests, type Call, type Fault } from "./testing.ts";
 import { knownTypes } from "./types.ts";
-import { userData } from "./user-data.ts";
 
 const moto = await motoForTests();
 const skip = typeof moto === "string" ? moto : false;
@@ -332,7 +331,6 @@ describe("the ec2 provider", { skip, timeout: 300_000 }, () => {
     const voice = await world.voice(spec.name);
     assert.equal(voice.files["claim"]?.content, secret.content);
     const data = Buffer.from(runs()[0]?.params.get("UserData") ?? "", "base64");
-    const { gunzipSync } = await import("node:zlib");
     assert.doesNotMatch(gunzipSync(data).toString(), /only for/);
     await until("the parameter to be gone", async () => amazon.count("DeleteParameter") > 0);
     assert.deepEqual(await amazon.parameters(), []);
@@ -412,25 +410,5 @@ describe("the ec2 provider", { skip, timeout: 300_000 }, () => {
     options = { image: "ssm:/no/such" };
     spec = world.spec("3", provider);
     await assert.rejects(make(await world.open()), { kind: "invalid" });
-  });
-});
-
-describe("user data", () => {
-  it("holds the whole guest", () => {
-    const program = guestProgram({
-      managerUrl: "https://ci.example.org:8443",
-      claim: "c".repeat(128),
-      jobSeconds: 86_400,
-      lifeSeconds: 200_000,
-    });
-    const secret = { region: "ap-southeast-1", prefix: "/mayfly/abcdef" };
-    for (const by of [null, secret]) userData({ program, isSpot: true, secret: by });
-  });
-
-  it("is refused when it would be larger than EC2 takes", () => {
-    const content = Array.from({ length: 30_000 }, (_, n) => (n * 7919) % 65_521).join("");
-    const file = { path: "large", mode: 0o644, content };
-    const program = { files: [file], command: ["true"], environment: {}, deadlineSeconds: 60 };
-    assert.throws(() => userData({ program, isSpot: false, secret: null }), { kind: "invalid" });
   });
 });
