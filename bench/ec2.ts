@@ -27,9 +27,10 @@ export const ec2: Bench = {
     const options = amazon.options({ runsPerSecond, readsPerSecond, endsPerSecond });
     const world = await World.make((context) => open(options, context));
     try {
-      return await measured(amazon, world, await world.open());
-    } finally {
+      const measures = await measured(amazon, world, await world.open());
       await world.close();
+      return measures;
+    } finally {
       await amazon.close();
     }
   },

@@ -3,6 +3,7 @@ import type { EC2Client, Instance, RunInstancesCommandInput } from "@aws-sdk/cli
 import type * as SsmModule from "@aws-sdk/client-ssm";
 import type { SSMClient } from "@aws-sdk/client-ssm";
 import { setTimeout as sleep } from "node:timers/promises";
+import pLimit from "p-limit";
 import { ProviderError } from "../../domain/errors.ts";
 import { asEc2Error, Ec2Error } from "./errors.ts";
 import { seenOf, tags, type Seen } from "./instances.ts";
@@ -13,7 +14,10 @@ import { Batch, Pace } from "./pace.ts";
 const namesMax = 200;
 /** TerminateInstances takes up to 1,000; fewer keeps one bad id from holding up many. */
 const endsMax = 200;
-const pageSize = 1000;
+/** EC2 gives up to 1,000; smaller answers come in time also where it is slow. */
+const pageSize = 200;
+/** Beside so many a second: where EC2 answers slowly they must not pile up until they time out. */
+const runsAtOnce = 20;
 const pagesMax = 100;
 const retriesMax = 4;
 const firstPauseMs = 1_000;
@@ -34,6 +38,7 @@ export class Cloud {
   readonly #ssmClient: SSMClient;
   readonly #installation: string;
   readonly #runs: Pace;
+  readonly #running = pLimit(runsAtOnce);
   readonly #reads: Pace;
   readonly #ends: Pace;
   readonly #parameters = new Pace(10);
@@ -100,7 +105,9 @@ export class Cloud {
   async run(input: () => RunInstancesCommandInput): Promise<Seen> {
     // Made when its turn has come: many that wait need not be in memory.
     const call = () => this.#ec2Client.send(new this.#ec2.RunInstancesCommand(input()));
-    const { Instances } = await this.#call("RunInstances", this.#runs, call, 1);
+    const { Instances } = await this.#running(() =>
+      this.#call("RunInstances", this.#runs, call, 1),
+    );
     const seen = Instances?.[0] && seenOf(Instances[0]);
     if (seen) return seen;
     throw new ProviderError("unreachable", "RunInstances: an answer without an instance");

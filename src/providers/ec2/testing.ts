@@ -208,6 +208,7 @@ export class Amazon {
       "Filter.2.Name": "instance-state-name",
       "Filter.2.Value.1": "pending",
       "Filter.2.Value.2": "running",
+      MaxResults: "1000",
     });
     return [...found.matchAll(/<instanceId>([^<]+)/g)].map(([, id = ""]) => id);
   }
