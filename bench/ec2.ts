@@ -8,13 +8,14 @@ import { Amazon, motoForTests, type Call } from "../src/providers/ec2/testing.ts
 import type { Provider } from "../src/providers/provider.ts";
 import type { Bench, Measure } from "./measure.ts";
 
-const machines = 1_000;
+/** Moto looks through every tag for every instance: of 1,000 it lists none within half a minute. */
+const machines = 300;
 const runsPerSecond = 20;
 const readsPerSecond = 2;
 const endsPerSecond = 1;
 
 /**
- * A thousand machines asked for at once, against moto: it answers slower than Amazon, so the rates
+ * Many machines asked for at once, against moto: it answers slower than Amazon, so the rates
  * are what the provider keeps to, and not how fast machines come.
  */
 export const ec2: Bench = {
@@ -64,12 +65,12 @@ async function measured(amazon: Amazon, world: World, provider: Provider): Promi
     atMost("RunInstances in the busiest second", most("RunInstances"), runsPerSecond * spare),
     atMost("DescribeInstances in it", most("DescribeInstances"), readsPerSecond * spare + 1),
     atMost("TerminateInstances in it", most("TerminateInstances"), endsPerSecond * spare + 1),
-    atMost("RunInstances for 1,000 machines", amazon.count("RunInstances"), machines),
-    atMost("TerminateInstances for 1,000", amazon.count("TerminateInstances"), machines / 10),
+    atMost("RunInstances for all", amazon.count("RunInstances"), machines),
+    atMost("TerminateInstances for all", amazon.count("TerminateInstances"), machines / 10),
     atMost("instances made", living.length, machines, "instances"),
     { ...atMost("machines listed", listed.length, machines, "machines"), sense: "at least" },
     atMost("instances left + 1", left.length + 1, 1, "instances"),
-    atMost("memory kept of 1,000 machines", grown, 20, "MB"),
+    atMost("memory kept of all machines", grown, 20, "MB"),
   ];
 }
 
