@@ -1,7 +1,21 @@
-import type * as Ec2Module from "@aws-sdk/client-ec2";
-import type { EC2Client, Instance, RunInstancesCommandInput } from "@aws-sdk/client-ec2";
-import type * as SsmModule from "@aws-sdk/client-ssm";
-import type { SSMClient } from "@aws-sdk/client-ssm";
+import {
+  EC2Client,
+  DescribeImagesCommand,
+  DescribeInstancesCommand,
+  DescribeSecurityGroupsCommand,
+  DescribeSpotPriceHistoryCommand,
+  DescribeSubnetsCommand,
+  RunInstancesCommand,
+  TerminateInstancesCommand,
+  type Instance,
+  type RunInstancesCommandInput,
+} from "@aws-sdk/client-ec2";
+import {
+  DeleteParameterCommand,
+  GetParameterCommand,
+  PutParameterCommand,
+  SSMClient,
+} from "@aws-sdk/client-ssm";
 import { setTimeout as sleep } from "node:timers/promises";
 import pLimit from "p-limit";
 import { ProviderError } from "../../domain/errors.ts";
@@ -32,8 +46,6 @@ const secretTag = "InstanceId";
  * every failure a `ProviderError`. What is asked of single machines goes together in one call.
  */
 export class Cloud {
-  readonly #ec2: typeof Ec2Module;
-  readonly #ssm: typeof SsmModule;
   readonly #ec2Client: EC2Client;
   readonly #ssmClient: SSMClient;
   readonly #installation: string;
@@ -45,14 +57,8 @@ export class Cloud {
   readonly #lookups: Batch<string, readonly Seen[]>;
   readonly #terminations: Batch<string, void>;
 
-  private constructor(
-    options: Ec2Options,
-    installation: string,
-    ec2: typeof Ec2Module,
-    ssm: typeof SsmModule,
-  ) {
-    this.#ec2 = ec2;
-    this.#ssm = ssm;
+  /** Says nothing to AWS yet. */
+  constructor(options: Ec2Options, installation: string) {
     this.#installation = installation;
     const { region, endpoint, accessKey } = options;
     const config = {
@@ -75,8 +81,8 @@ export class Cloud {
             },
           }),
     };
-    this.#ec2Client = new ec2.EC2Client(config);
-    this.#ssmClient = new ssm.SSMClient(config);
+    this.#ec2Client = new EC2Client(config);
+    this.#ssmClient = new SSMClient(config);
     this.#runs = new Pace(options.runsPerSecond);
     this.#reads = new Pace(options.readsPerSecond);
     this.#ends = new Pace(options.endsPerSecond);
@@ -92,19 +98,10 @@ export class Cloud {
     );
   }
 
-  /** Loads AWS's SDK; says nothing to AWS yet. */
-  static async open(options: Ec2Options, installation: string): Promise<Cloud> {
-    const [ec2, ssm] = await Promise.all([
-      import("@aws-sdk/client-ec2"),
-      import("@aws-sdk/client-ssm"),
-    ]);
-    return new Cloud(options, installation, ec2, ssm);
-  }
-
   /** Starts one instance. Its client token makes a repetition harmless, so a lost answer is asked for again. */
   async run(input: () => RunInstancesCommandInput): Promise<Seen> {
     // Made when its turn has come: many that wait need not be in memory.
-    const call = () => this.#ec2Client.send(new this.#ec2.RunInstancesCommand(input()));
+    const call = () => this.#ec2Client.send(new RunInstancesCommand(input()));
     const { Instances } = await this.#running(() =>
       this.#call("RunInstances", this.#runs, call, 1),
     );
@@ -131,7 +128,7 @@ export class Cloud {
   async image(filters: { id?: string; owner?: string; name?: string; architecture: string }) {
     const { id, owner, name, architecture } = filters;
     const by = name === undefined ? [] : [{ Name: "name", Values: [name] }];
-    const command = new this.#ec2.DescribeImagesCommand({
+    const command = new DescribeImagesCommand({
       ...(id === undefined ? {} : { ImageIds: [id] }),
       ...(owner === undefined ? {} : { Owners: [owner] }),
       ...(id === undefined
@@ -150,7 +147,7 @@ export class Cloud {
   }
 
   async parameter(name: string): Promise<string | null> {
-    const command = new this.#ssm.GetParameterCommand({ Name: name });
+    const command = new GetParameterCommand({ Name: name });
     const call = () => this.#ssmClient.send(command);
     const { Parameter } = await this.#call("GetParameter", this.#parameters, call);
     return Parameter?.Value ?? null;
@@ -158,7 +155,7 @@ export class Cloud {
 
   /** Tagged with its instance, by which the role's policy lets that one alone read it. */
   async putSecret(name: string, value: string, instance: string): Promise<void> {
-    const command = new this.#ssm.PutParameterCommand({
+    const command = new PutParameterCommand({
       Name: name,
       Value: value,
       Type: "SecureString",
@@ -176,7 +173,7 @@ export class Cloud {
   }
 
   async removeSecret(name: string): Promise<void> {
-    const command = new this.#ssm.DeleteParameterCommand({ Name: name });
+    const command = new DeleteParameterCommand({ Name: name });
     try {
       await this.#call("DeleteParameter", this.#parameters, () => this.#ssmClient.send(command));
     } catch (error) {
@@ -189,7 +186,7 @@ export class Cloud {
     const cheapest = new Map<string, number>();
     let token: string | undefined;
     for (let page = 0; page < 10; page++) {
-      const command = new this.#ec2.DescribeSpotPriceHistoryCommand({
+      const command = new DescribeSpotPriceHistoryCommand({
         InstanceTypes: types as string[] as never,
         ProductDescriptions: ["Linux/UNIX"],
         StartTime: new Date(now),
@@ -210,7 +207,7 @@ export class Cloud {
 
   /** The rules that let something in, by group. */
   async inbound(groups: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const command = new this.#ec2.DescribeSecurityGroupsCommand({ GroupIds: [...groups] });
+    const command = new DescribeSecurityGroupsCommand({ GroupIds: [...groups] });
     const call = () => this.#ec2Client.send(command);
     const { SecurityGroups } = await this.#call("DescribeSecurityGroups", this.#reads, call);
     return new Map(
@@ -223,7 +220,7 @@ export class Cloud {
 
   /** The zone of each subnet. */
   async zones(subnets: readonly string[]): Promise<ReadonlyMap<string, string>> {
-    const command = new this.#ec2.DescribeSubnetsCommand({ SubnetIds: [...subnets] });
+    const command = new DescribeSubnetsCommand({ SubnetIds: [...subnets] });
     const call = () => this.#ec2Client.send(command);
     const { Subnets } = await this.#call("DescribeSubnets", this.#reads, call);
     return new Map(
@@ -235,11 +232,11 @@ export class Cloud {
   async dryRun(action: "RunInstances" | "TerminateInstances", input: unknown) {
     const command =
       action === "RunInstances"
-        ? new this.#ec2.RunInstancesCommand({
+        ? new RunInstancesCommand({
             ...(input as RunInstancesCommandInput),
             DryRun: true,
           })
-        : new this.#ec2.TerminateInstancesCommand({ InstanceIds: [input as string], DryRun: true });
+        : new TerminateInstancesCommand({ InstanceIds: [input as string], DryRun: true });
     const pace = action === "RunInstances" ? this.#runs : this.#ends;
     try {
       await this.#call(action, pace, () => this.#ec2Client.send(command as never));
@@ -269,7 +266,7 @@ export class Cloud {
     const found: Seen[] = [];
     let token: string | undefined;
     for (let page = 0; page < pagesMax; page++) {
-      const command = new this.#ec2.DescribeInstancesCommand({
+      const command = new DescribeInstancesCommand({
         Filters: filters,
         MaxResults: pageSize,
         ...(token === undefined ? {} : { NextToken: token }),
@@ -288,7 +285,7 @@ export class Cloud {
 
   async #terminate(ids: readonly string[]): Promise<() => void> {
     const send = (some: readonly string[], pace: Pace | null) => {
-      const command = new this.#ec2.TerminateInstancesCommand({ InstanceIds: [...some] });
+      const command = new TerminateInstancesCommand({ InstanceIds: [...some] });
       return this.#call("TerminateInstances", pace, () => this.#ec2Client.send(command));
     };
     try {

@@ -27,14 +27,14 @@ const overdueMs = 15 * 60_000;
 const rememberMs = 2 * 3600_000;
 const rememberedMax = 20_000;
 
-/** Loads AWS's SDK. Throws `invalid` for types that nobody knows; asks AWS nothing. */
+/** Throws `invalid` for types that nobody knows; asks AWS nothing. */
 export async function open(options: Ec2Options, context: ProviderContext): Promise<Provider> {
   const types = typesOf(options.types);
   if (options.claimBy === "parameter" && options.instanceProfile === undefined) {
     const why = "without a role a machine cannot read its parameter";
     throw new ProviderError("invalid", `claimBy: parameter needs an instanceProfile: ${why}`);
   }
-  return new Ec2(options, context, types, await Cloud.open(options, context.installation));
+  return new Ec2(options, context, types, new Cloud(options, context.installation));
 }
 
 class Ec2 implements Provider {
