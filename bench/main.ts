@@ -15,6 +15,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   run: async () => (await import("./run.ts")).run,
   "github-poll": async () => (await import("./github-poll.ts")).githubPoll,
   qemu: async () => (await import("./qemu.ts")).qemu,
+  ec2: async () => (await import("./ec2.ts")).ec2,
 };
 
 const words = process.argv.slice(2);

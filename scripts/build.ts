@@ -72,7 +72,7 @@ function assets(folder: string): Plugin {
             errors: [{ text: `${path}: only new URL("./file", import.meta.url) works here` }],
           };
         }
-        return { contents: contents.replaceAll("$meta", "import.meta"), loader: "ts" };
+        return { contents: contents.replaceAll("$meta.url", "import.meta.url"), loader: "ts" };
       });
     },
   };

@@ -9,7 +9,8 @@ aarch64) machine_packages=qemu-system-arm ;;
 *) machine_packages=qemu-system-x86 ;;
 esac
 machine_packages="$machine_packages squashfs-tools kmod util-linux xz-utils"
-test_packages="postgresql chromium fonts-dejavu-core faketime cpio e2fsprogs iproute2"
+test_packages="postgresql chromium fonts-dejavu-core faketime cpio e2fsprogs iproute2 curl
+  python3-venv"
 
 # What it prints is shown only when it fails.
 apt() {

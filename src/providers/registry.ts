@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import type { z } from "zod";
 import { ProviderError } from "../domain/errors.ts";
 import type { TrustClass } from "../domain/trust.ts";
+import { ec2Options } from "./ec2/options.ts";
 import { execOptions } from "./exec/options.ts";
 import { hostOptions } from "./host/options.ts";
 import { podmanOptions } from "./podman/options.ts";
@@ -48,7 +49,9 @@ function kind<O>(
 }
 
 /** Every provider there is, by the name a configuration gives it. */
-export const providers: Readonly<Record<"qemu" | "podman" | "host" | "exec", ProviderKind>> &
+export const providers: Readonly<
+  Record<"qemu" | "podman" | "host" | "ec2" | "exec", ProviderKind>
+> &
   Readonly<Record<string, ProviderKind>> = {
   qemu: kind(
     {
@@ -74,6 +77,14 @@ export const providers: Readonly<Record<"qemu" | "podman" | "host" | "exec", Pro
       accepts: ["trusted"],
     },
     () => import("./host/host.ts"),
+  ),
+  ec2: kind(
+    {
+      summary: "An instance of Amazon EC2 for each job: spot where there is any, else on demand.",
+      options: ec2Options,
+      accepts: ["trusted"],
+    },
+    () => import("./ec2/ec2.ts"),
   ),
   exec: kind(
     {

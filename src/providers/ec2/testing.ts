@@ -1,0 +1,454 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { chmod, mkdir, mkdtemp, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { homedir, tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
+import { promisify } from "node:util";
+import { gunzipSync } from "node:zlib";
+import { execFile } from "node:child_process";
+import { hasTool, lock } from "../debian.ts";
+import { ec2Options, type Ec2Options } from "./options.ts";
+
+/*
+ * What tests need of Amazon: moto's server stands for EC2 and Parameter Store, and a small proxy in
+ * front of it adds what moto does not do: client tokens, errors, lost answers, listings that lag,
+ * why an instance ended, and machines that boot and run their user data.
+ */
+
+const run = promisify(execFile);
+const never = new AbortController().signal;
+const release = "moto[ec2,ssm,server]==5.2.5";
+const cache = join(homedir(), ".cache", "mayfly-test", "moto-5.2.5");
+
+// What the SDK finds by its default way; moto takes anyone.
+process.env["AWS_ACCESS_KEY_ID"] = "tested";
+process.env["AWS_SECRET_ACCESS_KEY"] = "tested";
+process.env["AWS_EC2_METADATA_DISABLED"] = "true";
+
+/** The server's program, installed when it is first wanted, or why there can be none. */
+export async function motoForTests(): Promise<{ path: string } | string> {
+  const path = join(cache, "bin", "moto_server");
+  if (await exists(join(cache, "whole"))) return { path };
+  if (!(await hasTool("python3"))) return "python3 is not installed";
+  await mkdir(join(cache, ".."), { recursive: true });
+  const unlock = await lock(`${cache}.turn`, never);
+  try {
+    if (await exists(join(cache, "whole"))) return { path };
+    await rm(cache, { recursive: true, force: true });
+    console.log("# installing moto, which stands for Amazon");
+    await run("python3", ["-m", "venv", cache]);
+    const pip = [
+      "-m",
+      "pip",
+      "install",
+      "--quiet",
+      "--disable-pip-version-check",
+      "--retries=1",
+      release,
+    ];
+    await run(join(cache, "bin", "python"), pip, { timeout: 300_000 });
+    await writeFile(join(cache, "whole.new"), "");
+    await rename(join(cache, "whole.new"), join(cache, "whole"));
+    return { path };
+  } catch (error) {
+    const why = (error as Error).message.split("\n").at(-2) ?? String(error);
+    return `moto cannot be installed (python3-venv and PyPI are needed): ${why.slice(0, 200)}`;
+  } finally {
+    unlock();
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+export interface Call {
+  readonly at: number;
+  /** `RunInstances`, `GetParameter`. */
+  readonly action: string;
+  readonly params: URLSearchParams;
+}
+
+/** What to do instead of passing a call on: an error, or an answer that gets lost on its way. */
+export type Fault = { code: string; status?: number } | "lost" | undefined;
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Record<string, string>;
+  readonly body: string;
+}
+
+/** Moto, with a proxy before it. */
+export class Amazon {
+  readonly calls: Call[] = [];
+  /** Asked for each call, in the order they come. */
+  fault: (call: Call) => Fault = () => undefined;
+  /** Listings show no instance. */
+  isBlind = false;
+  /** Whether machines run their user data. */
+  boots = false;
+  /** Where the guests' socket is of machines of an installation. */
+  readonly guestFolders = new Map<string, string>();
+  url = "";
+  subnets: readonly string[] = [];
+  securityGroup = "";
+  image = "";
+  readonly #moto: ChildProcess;
+  #motoUrl = "";
+  readonly #server: Server;
+  readonly #tokens = new Map<string, { params: string; answer: Answer; id: string }>();
+  readonly #over = new Set<string>();
+  readonly #reasons = new Map<string, string>();
+  readonly #played = new Map<string, Play>();
+  #running: Promise<void> = Promise.resolve();
+
+  private constructor(moto: ChildProcess) {
+    this.#moto = moto;
+    this.#server = createServer((request, response) => void this.#serve(request, response));
+  }
+
+  static async start(path: string): Promise<Amazon> {
+    const moto = spawn(path, ["-H", "127.0.0.1", "-p", "0"], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { PATH: process.env["PATH"], AWS_DEFAULT_REGION: "us-east-1" },
+    });
+    const amazon = new Amazon(moto);
+    const lines = createInterface(moto.stderr);
+    amazon.#motoUrl = await new Promise((resolve, reject) => {
+      moto.once("exit", () => reject(new Error("moto ended")));
+      lines.on("line", (line) => {
+        const url = /http:\/\/127\.0\.0\.1:\d+/.exec(line)?.[0];
+        if (url !== undefined) resolve(url);
+      });
+    });
+    amazon.#server.listen(0, "127.0.0.1");
+    await once(amazon.#server, "listening");
+    amazon.url = `http://127.0.0.1:${(amazon.#server.address() as AddressInfo).port}`;
+    const subnets = await amazon.ask("DescribeSubnets");
+    amazon.subnets = [...subnets.matchAll(/<subnetId>([^<]+)/g)].map(([, id = ""]) => id);
+    const groups = await amazon.ask("DescribeSecurityGroups");
+    amazon.securityGroup = /<groupId>([^<]+)/.exec(groups)?.[1] ?? "";
+    const images = await amazon.ask("DescribeImages", {
+      "Owner.1": "099720109477",
+      "Filter.1.Name": "architecture",
+      "Filter.1.Value.1": "x86_64",
+    });
+    amazon.image = /<imageId>([^<]+)/.exec(images)?.[1] ?? "";
+    return amazon;
+  }
+
+  /** Options of a provider here, quick enough for tests. */
+  options(more: Record<string, unknown> = {}): Ec2Options {
+    return ec2Options.parse({
+      region: "us-east-1",
+      subnets: this.subnets.slice(0, 2),
+      securityGroups: [this.securityGroup],
+      types: ["c7i.large", "c7i.xlarge"],
+      image: this.image,
+      runsPerSecond: 1_000,
+      readsPerSecond: 1_000,
+      endsPerSecond: 1_000,
+      endpoint: this.url,
+      ...more,
+    });
+  }
+
+  /** Asks moto itself, past the proxy. */
+  ask(action: string, params: Record<string, string> = {}): Promise<string> {
+    return this.#query("ec2", { Action: action, Version: "2016-11-15", ...params });
+  }
+
+  async #query(service: string, params: Record<string, string>): Promise<string> {
+    const headers = { authorization: authorization(service) };
+    const body = new URLSearchParams(params);
+    const answer = await fetch(this.#motoUrl, { method: "POST", body, headers });
+    return answer.text();
+  }
+
+  /** Makes a role that instances can have. */
+  async role(name: string): Promise<void> {
+    const query = (action: string, params: Record<string, string>) =>
+      this.#query("iam", { Action: action, Version: "2010-05-08", ...params });
+    await query("CreateInstanceProfile", { InstanceProfileName: name });
+  }
+
+  /** The names of all parameters that are not Amazon's own. */
+  async parameters(): Promise<string[]> {
+    const answer = await fetch(this.#motoUrl, {
+      method: "POST",
+      headers: {
+        authorization: authorization("ssm"),
+        "content-type": "application/x-amz-json-1.1",
+        "x-amz-target": "AmazonSSM.DescribeParameters",
+      },
+      body: "{}",
+    });
+    const { Parameters } = (await answer.json()) as { Parameters: { Name: string }[] };
+    return Parameters.map(({ Name }) => Name).filter((name) => name.startsWith("/mayfly/"));
+  }
+
+  /** How often an action was called. */
+  count(action: string): number {
+    return this.calls.filter((call) => call.action === action).length;
+  }
+
+  /** The ids of instances of this installation that are not over. */
+  async living(installation: string): Promise<string[]> {
+    const found = await this.ask("DescribeInstances", {
+      "Filter.1.Name": "tag:mayfly:installation",
+      "Filter.1.Value.1": installation,
+      "Filter.2.Name": "instance-state-name",
+      "Filter.2.Value.1": "pending",
+      "Filter.2.Value.2": "running",
+      MaxResults: "1000",
+    });
+    return [...found.matchAll(/<instanceId>([^<]+)/g)].map(([, id = ""]) => id);
+  }
+
+  /** Ends an instance as not a call of ours does: by itself, or by EC2. */
+  async ends(id: string, reason: string): Promise<void> {
+    this.#reasons.set(id, reason);
+    await this.ask("TerminateInstances", { "InstanceId.1": id });
+    this.#over.add(id);
+  }
+
+  async close(): Promise<void> {
+    for (const play of this.#played.values()) await play.end();
+    this.#server.closeAllConnections();
+    this.#server.close();
+    const over = once(this.#moto, "exit");
+    this.#moto.kill();
+    await over;
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    try {
+      const body = await text(request);
+      const answer = await this.#answer(request, body);
+      if (answer === "lost") return void request.socket.destroy();
+      response.writeHead(answer.status, answer.headers).end(answer.body);
+    } catch (error) {
+      response.writeHead(500).end(String(error));
+    }
+  }
+
+  async #answer(request: IncomingMessage, body: string): Promise<Answer | "lost"> {
+    const target = request.headers["x-amz-target"];
+    const params = new URLSearchParams(target === undefined ? body : "");
+    const action = typeof target === "string" ? target.split(".")[1]! : params.get("Action")!;
+    const call = { at: performance.now(), action, params };
+    this.calls.push(call);
+    const fault = this.fault(call);
+    if (typeof fault === "object") return problem(fault.code, fault.status ?? 400);
+    const answer =
+      action === "RunInstances"
+        ? await this.#runOnce(request, body, params)
+        : await this.#pass(request, body);
+    if (action === "TerminateInstances") await this.#terminated(params);
+    if (fault === "lost") return "lost";
+    if (action !== "DescribeInstances") return answer;
+    return { ...answer, body: this.#shown(answer.body) };
+  }
+
+  /** Moto does not know client tokens: EC2's rules for them. */
+  async #runOnce(request: IncomingMessage, body: string, params: URLSearchParams): Promise<Answer> {
+    if (params.get("DryRun") === "true") return this.#pass(request, body);
+    const token = params.get("ClientToken") ?? "";
+    const known = this.#tokens.get(token);
+    const digest = createHash("sha256").update(body).digest("hex");
+    if (known !== undefined) {
+      if (known.params !== digest) return problem("IdempotentParameterMismatch", 400);
+      if (this.#over.has(known.id)) return problem("IdempotentInstanceTerminated", 400);
+      return known.answer;
+    }
+    // Taken before moto answers, so that two at once are one.
+    const made = Promise.withResolvers<void>();
+    const before = this.#running;
+    this.#running = made.promise;
+    await before;
+    try {
+      const again = this.#tokens.get(token);
+      if (again !== undefined) return await this.#runOnce(request, body, params);
+      const answer = await this.#pass(request, body);
+      const id = /<instanceId>([^<]+)/.exec(answer.body)?.[1];
+      if (id === undefined) return answer;
+      this.#tokens.set(token, { params: digest, answer, id });
+      if (this.boots) await this.#boot(id, params);
+      return answer;
+    } finally {
+      made.resolve();
+    }
+  }
+
+  /** Gives the notice of two minutes to an instance that runs here. */
+  notice(id: string): void {
+    this.#played.get(id)!.isNoticed = true;
+  }
+
+  async #boot(id: string, params: URLSearchParams): Promise<void> {
+    let installation = "";
+    for (const [key, value] of params) {
+      if (value !== "mayfly:installation") continue;
+      installation = params.get(key.replace(/Key$/, "Value")) ?? "";
+    }
+    const attribute = { InstanceId: id, Attribute: "userData" };
+    const told = await this.ask("DescribeInstanceAttribute", attribute);
+    const data = /<value>([^<]+)/.exec(told)?.[1] ?? "";
+    const guest = this.guestFolders.get(installation) ?? "/nonexistent";
+    const play = await Play.start(id, data, guest, this.url, () =>
+      this.ends(id, "Client.InstanceInitiatedShutdown"),
+    );
+    this.#played.set(id, play);
+  }
+
+  async #terminated(params: URLSearchParams): Promise<void> {
+    for (const [key, id] of params) {
+      if (!key.startsWith("InstanceId")) continue;
+      this.#over.add(id);
+      await this.#played.get(id)?.end();
+    }
+  }
+
+  #shown(body: string): string {
+    if (this.isBlind) {
+      return body.replace(/<reservationSet>[^]*<\/reservationSet>/, "<reservationSet/>");
+    }
+    let shown = body;
+    for (const [id, reason] of this.#reasons) {
+      const at = shown.indexOf(`<instanceId>${id}<`);
+      if (at < 0) continue;
+      // In moto's XML the reason stands before the id, in the same item.
+      const from = shown.lastIndexOf("<stateReason>", at);
+      const until = shown.indexOf("</stateReason>", from);
+      const told = `<stateReason><code>${reason}</code><message>${reason}</message>`;
+      shown = shown.slice(0, from) + told + shown.slice(until);
+    }
+    return shown;
+  }
+
+  async #pass(request: IncomingMessage, body: string): Promise<Answer> {
+    const headers = Object.entries(request.headers).filter(
+      ([name, value]) =>
+        typeof value === "string" && !["host", "connection", "content-length"].includes(name),
+    ) as [string, string][];
+    const answer = await fetch(this.#motoUrl, { method: "POST", headers, body });
+    const type = answer.headers.get("content-type") ?? "text/xml";
+    return {
+      status: answer.status,
+      headers: { "content-type": type },
+      body: await answer.text(),
+    };
+  }
+}
+
+/** Moto looks at nothing but the service and the region in it. */
+function authorization(service: string): string {
+  const credential = `Credential=x/20260101/us-east-1/${service}/aws4_request`;
+  return `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=x`;
+}
+
+/** An error as EC2 writes it. */
+function problem(code: string, status: number): Answer {
+  const body = `<?xml version="1.0" encoding="UTF-8"?>
+<Response><Errors><Error><Code>${code}</Code><Message>told to a test</Message></Error></Errors><RequestID>0-0-0</RequestID></Response>`;
+  return { status, headers: { "content-type": "text/xml" }, body };
+}
+
+/** Plays one instance: its user data, run in a folder of its own, until it shuts down. */
+class Play {
+  isNoticed = false;
+  readonly #id: string;
+  readonly #metadata = createServer((request, response) => this.#tell(request, response));
+  #child!: ChildProcess;
+  #over!: Promise<void>;
+
+  private constructor(id: string) {
+    this.#id = id;
+  }
+
+  #run(child: ChildProcess, folder: string, shutDown: () => Promise<void>): void {
+    this.#child = child;
+    this.#over = once(child, "exit").then(async () => {
+      // What it left in its session goes with it, as all of an instance does.
+      this.#kill();
+      this.#metadata.close();
+      await shutDown().catch(() => {});
+      await rm(folder, { recursive: true, force: true, maxRetries: 3 });
+    });
+  }
+
+  static async start(
+    id: string,
+    data: string,
+    guestFolder: string,
+    url: string,
+    shutDown: () => Promise<void>,
+  ): Promise<Play> {
+    const folder = await mkdtemp(join(tmpdir(), `mayfly-${id}-`));
+    const root = join(folder, "root");
+    const bin = join(folder, "bin");
+    await mkdir(root);
+    await mkdir(bin);
+    await symlink(join(guestFolder, "guest.sock"), join(root, "guest.sock"));
+    // To power off is to end all of the session at once; a time in the future is only noted.
+    const off = '#!/bin/sh\n[ "$2" = now ] && kill -KILL 0\nexit 0\n';
+    await writeFile(join(bin, "shutdown"), off);
+    await chmod(join(bin, "shutdown"), 0o755);
+    const script = join(folder, "user-data");
+    await writeFile(script, gunzipSync(Buffer.from(data, "base64")), { mode: 0o755 });
+    const play = new Play(id);
+    play.#metadata.listen(0, "127.0.0.1");
+    await once(play.#metadata, "listening");
+    const { port } = play.#metadata.address() as AddressInfo;
+    const child = spawn("/bin/sh", [script], {
+      detached: true,
+      stdio: "ignore",
+      env: {
+        PATH: `${bin}:${process.env["PATH"]}`,
+        MAYFLY_ROOT: root,
+        MAYFLY_METADATA: `127.0.0.1:${port}`,
+        MAYFLY_SSM: `${url}/`,
+      },
+    });
+    play.#run(child, folder, shutDown);
+    return play;
+  }
+
+  /** The instance's metadata, its second version: nothing without a token. */
+  #tell(request: IncomingMessage, response: ServerResponse): void {
+    const base = "/latest/meta-data";
+    const keys = { AccessKeyId: "role", SecretAccessKey: "a/b+c=", Token: "t/o+k==" };
+    const known: Record<string, string> = {
+      [`${base}/instance-id`]: this.#id,
+      [`${base}/iam/security-credentials/`]: "reader",
+      [`${base}/iam/security-credentials/reader`]: JSON.stringify(keys, null, 2),
+      ...(this.isNoticed ? { [`${base}/spot/instance-action`]: '{"action":"terminate"}' } : {}),
+    };
+    const isToken = request.method === "PUT" && request.url === "/latest/api/token";
+    const isAllowed = request.headers["x-aws-ec2-metadata-token"] === "granted";
+    const body = isToken ? "granted" : known[request.url ?? ""];
+    const status = isToken || isAllowed ? (body === undefined ? 404 : 200) : 401;
+    response.writeHead(status).end(status === 200 ? body : "");
+  }
+
+  async end(): Promise<void> {
+    this.#kill();
+    await this.#over;
+  }
+
+  #kill(): void {
+    try {
+      if (this.#child.pid !== undefined) process.kill(-this.#child.pid, "SIGKILL");
+    } catch {
+      // All of it is gone.
+    }
+  }
+}
