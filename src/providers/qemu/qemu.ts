@@ -48,8 +48,10 @@ const silenceSeconds = 60;
 export async function open(options: QemuOptions, context: ProviderContext): Promise<Provider> {
   const machines = join(context.folder, "machines");
   await mkdir(machines, { recursive: true, mode: 0o700 });
-  const script = await putScript("keeper.pl", context.folder);
-  const gate = await putScript("gate.pl", context.folder);
+  const script = join(context.folder, "keeper.pl");
+  await putScript(new URL("./keeper.pl", import.meta.url), script);
+  const gate = join(context.folder, "gate.pl");
+  await putScript(new URL("./gate.pl", import.meta.url), gate);
   const templates = new Templates(join(context.folder, "templates"));
   await templates.tidy();
   const { capabilities, warning } = await lendsOf(options, context);
@@ -58,12 +60,10 @@ export async function open(options: QemuOptions, context: ProviderContext): Prom
 }
 
 /** Copies a script to where machines that outlive this release still find it. */
-async function putScript(name: string, folder: string): Promise<string> {
-  const script = join(folder, name);
+async function putScript(source: URL, script: string): Promise<void> {
   const draft = `${script}.${randomBytes(6).toString("hex")}`;
-  await writeFile(draft, await readFile(new URL(name, import.meta.url)), { mode: 0o600 });
+  await writeFile(draft, await readFile(source), { mode: 0o600 });
   await rename(draft, script);
-  return script;
 }
 
 interface Places {
