@@ -7,10 +7,11 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { eventually } from "../../test/guests.ts";
 import { baseImage } from "../providers/podman/image.ts";
+import { podmanForTests } from "../providers/podman/testing.ts";
 import { Running, type Ended } from "./testing.ts";
 
-const hasPodman = spawnSync("podman", ["image", "exists", baseImage]).status === 0;
-const needsPodman = { skip: hasPodman ? false : `needs podman and ${baseImage}` };
+const { skip } = await podmanForTests();
+const needsPodman = { skip };
 const hasScript = spawnSync("script", ["--version"]).status === 0;
 const main = join(import.meta.dirname, "main.ts");
 

@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { create } from "tar";
 import { Manager, scratchFolder, scriptJob } from "../../test/guests.ts";
-import { baseImage } from "../providers/podman/image.ts";
+import { podmanForTests } from "../providers/podman/testing.ts";
 import type { Provider } from "../providers/provider.ts";
 import { providers } from "../providers/registry.ts";
 import { findRunner } from "../store/questions.ts";
@@ -14,14 +13,12 @@ import { listArtifacts } from "../store/logs.ts";
 
 const never = new AbortController().signal;
 
-function missing(kind: string): string | false {
-  if (kind !== "podman") return false;
-  const found = spawnSync("podman", ["image", "exists", baseImage]);
-  return found.status === 0 ? false : `needs podman and ${baseImage}`;
+async function missing(kind: string): Promise<string | false> {
+  return kind === "podman" ? (await podmanForTests()).skip : false;
 }
 
 for (const kind of ["host", "podman"]) {
-  describe(`in a machine of ${kind}`, { skip: missing(kind) }, () => {
+  describe(`in a machine of ${kind}`, { skip: await missing(kind) }, () => {
     let folder = "";
     let manager: Manager;
     let provider: Provider;

@@ -9,46 +9,19 @@ import { conformance } from "../conformance.ts";
 import { destroyed, listed, never, until, World } from "../conformance-world.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
 import { checkPodman } from "./check.ts";
-import { fitness } from "./fitness.ts";
 import { baseImage } from "./image.ts";
 import { podmanOptions, type PodmanOptions } from "./options.ts";
 import { open } from "./podman.ts";
-import { findPowers, type Powers } from "./powers.ts";
+import { podmanForTests } from "./testing.ts";
 
 const run = promisify(execFile);
 const timeout = 300_000;
-const { skip, powers, found } = await readiness();
+const { skip, powers, found } = await podmanForTests();
 
 /** Opens the provider with what was found out of podman once, instead of each time. */
 async function opened(options: PodmanOptions, context: ProviderContext): Promise<Provider> {
   await writeFile(join(context.folder, "powers.json"), found);
   return open(options, context);
-}
-
-/** Makes the base image if need be, so that no test has to wait for it. */
-async function readiness(): Promise<{
-  skip: string | false;
-  powers: Powers | null;
-  found: string;
-}> {
-  const folder = await mkdtemp(join(tmpdir(), "mayfly-podman-"));
-  const folders = { folder, guestFolder: join(folder, "g"), stateFolder: folder };
-  const log = { info: () => {}, warn: () => {} };
-  const context = { name: "podman", installation: "t", ...folders, now: () => Date.now(), log };
-  try {
-    const fault = await fitness(folder, never);
-    if (fault !== null) return { skip: fault, powers: null, found: "" };
-    const provider = await open(podmanOptions.parse({}), context);
-    await provider.prepare((line) => console.log(`# ${line}`), never);
-    await provider.close();
-    const found = await readFile(join(folder, "powers.json"), "utf8");
-    return { skip: false, powers: await findPowers(folder, never), found };
-  } catch (error) {
-    const skip = `podman does not work here: ${(error as Error).message}`;
-    return { skip, powers: null, found: "" };
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
 }
 
 /** What is left of a machine in podman, among the processes, or mounted. */
