@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { z } from "zod";
 
 const web = z
@@ -34,6 +35,14 @@ export const programsOption = z
   );
 
 export type RunnerPrograms = z.output<typeof programsOption>;
+
+let fetching: string | undefined;
+
+/** A forge's start script, after what all of them share: `fetch-program.sh`. */
+export function startScript(own: string): string {
+  fetching ??= readFileSync(new URL("./fetch-program.sh", import.meta.url), "utf8");
+  return `${fetching}\n${own}`;
+}
 
 /** As the start scripts read it: a line each of machine, digest and address. */
 export function programLines(programs: RunnerPrograms): string {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Runner } from "../../domain/runner.ts";
 import type { HandOverContext, RunnerOrders } from "../forge.ts";
-import { programLines, type RunnerPrograms } from "../runner-program.ts";
+import { programLines, startScript, type RunnerPrograms } from "../runner-program.ts";
 import type { Registered } from "./answers.ts";
 
 export interface OrderParts {
@@ -25,7 +25,7 @@ export function ordersFor(parts: OrderParts): RunnerOrders {
   const labels = runner.labels.filter((label) => !label.includes(":"));
   return {
     files: [
-      { path: "start.sh", mode: 0o600, content: startScript() },
+      { path: "start.sh", mode: 0o600, content: startScript(ownScript()) },
       { path: "token", mode: 0o600, content: registered.token },
     ],
     command: [
@@ -48,7 +48,7 @@ export function ordersFor(parts: OrderParts): RunnerOrders {
 
 let script: string | undefined;
 
-function startScript(): string {
+function ownScript(): string {
   script ??= readFileSync(new URL("./start.sh", import.meta.url), "utf8");
   return script;
 }

@@ -1,8 +1,8 @@
-import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
 import { AskedOnce } from "../asked-once.ts";
 import { BoundedMap } from "../bounded-map.ts";
 import type { ForgeContext } from "../context.ts";
+import { Permitted } from "../permitted.ts";
 import type { ForgejoClient } from "./client.ts";
 
 /** What of a run never changes. */
@@ -20,8 +20,8 @@ const nameMs = 10 * 60_000;
 /** Looks up what jobs do not say: their repository's name, whose code their run is of. */
 export class Runs {
   readonly #client: ForgejoClient;
-  readonly #context: Pick<ForgeContext, "name" | "log" | "now">;
-  #wasForbidden = false;
+  readonly #context: Pick<ForgeContext, "now">;
+  readonly #permitted: Permitted;
   readonly #runs = new AskedOnce<number, RunFacts>(runsMax);
   readonly #names = new BoundedMap<number, { readonly name: string; readonly readAt: number }>(
     repositoriesMax,
@@ -30,6 +30,7 @@ export class Runs {
   constructor(client: ForgejoClient, context: Pick<ForgeContext, "name" | "log" | "now">) {
     this.#client = client;
     this.#context = context;
+    this.#permitted = new Permitted(context, "its jobs cannot be told");
   }
 
   /** Null: the token may not see it, or it has just been deleted. */
@@ -37,7 +38,7 @@ export class Runs {
     const known = this.#names.get(id);
     const now = this.#context.now();
     if (known !== undefined && now - known.readAt < nameMs) return known.name;
-    const name = await this.#orNull(this.#client.repository(id, signal));
+    const name = await this.#permitted.orNull(this.#client.repository(id, signal));
     if (name !== null) this.#names.set(id, { name, readAt: now });
     return name;
   }
@@ -48,7 +49,7 @@ export class Runs {
   }
 
   async #ask(repository: string, run: number, signal: AbortSignal): Promise<RunFacts> {
-    const told = await this.#orNull(this.#client.run(repository, run, signal));
+    const told = await this.#permitted.orNull(this.#client.run(repository, run, signal));
     if (told === null) return { trust: "fork", url: null, createdAt: 0 };
     // It runs the base's workflow, which may check out the fork's code.
     const isForks = told.is_fork_pull_request || told.trigger_event === "pull_request_target";
@@ -57,20 +58,5 @@ export class Runs {
       url: /^https?:\/\//.test(told.html_url) ? told.html_url : null,
       createdAt: Math.max(0, Date.parse(told.created) || 0),
     };
-  }
-
-  /** A token that may not see it cannot tell; a server that is out of reach is asked again. */
-  async #orNull<T>(answer: Promise<T | null>): Promise<T | null> {
-    try {
-      return await answer;
-    } catch (error) {
-      if (!(error instanceof MayflyError) || error.code !== "forbidden") throw error;
-      const { name, log } = this.#context;
-      if (!this.#wasForbidden) {
-        log.warn({ forge: name }, "its token lacks read:repository: its jobs cannot be told");
-      }
-      this.#wasForbidden = true;
-      return null;
-    }
   }
 }

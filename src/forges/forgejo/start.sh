@@ -23,38 +23,8 @@ find_program() {
   command -v forgejo-runner || fetch_program
 }
 
-machine() {
-  case $(uname -m) in
-  x86_64 | amd64) processor=x64 ;;
-  aarch64 | arm64) processor=arm64 ;;
-  *) processor=$(uname -m) ;;
-  esac
-  case $(uname -s) in
-  Linux) echo "linux-$processor" ;;
-  Darwin) echo "darwin-$processor" ;;
-  *) echo "$(uname -s)-$processor" ;;
-  esac
-}
-
-digest() {
-  if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
-}
-
 fetch_program() {
-  wanted=$(machine)
-  line=$(printf %s "${MAYFLY_RUNNER_PROGRAMS:-}" | grep "^$wanted ") ||
-    fail "no forgejo-runner in the image, and no address to get one for $wanted from: set programs"
-  sha256=$(echo "$line" | cut -d ' ' -f 2)
-  url=$(echo "$line" | cut -d ' ' -f 3)
-  if command -v curl >/dev/null; then
-    curl -fsSL --retry 3 --max-time 300 -o "$MAYFLY_FILES/forgejo-runner" -- "$url" >&2
-  elif command -v wget >/dev/null; then
-    wget -q -T 300 -O "$MAYFLY_FILES/forgejo-runner" -- "$url" >&2
-  else
-    fail "neither curl nor wget is here to get the program by"
-  fi || fail "the program could not be got from $url"
-  [ "$(digest "$MAYFLY_FILES/forgejo-runner")" = "$sha256" ] ||
-    fail "what came from $url is not what the configuration's sha256 says"
+  fetch_verified program "forgejo-runner in the image" "$MAYFLY_FILES/forgejo-runner"
   chmod 700 "$MAYFLY_FILES/forgejo-runner"
   echo "$MAYFLY_FILES/forgejo-runner"
 }

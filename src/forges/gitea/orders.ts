@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Runner } from "../../domain/runner.ts";
 import type { HandOverContext, RunnerOrders } from "../forge.ts";
-import { programLines, type RunnerPrograms } from "../runner-program.ts";
+import { programLines, startScript, type RunnerPrograms } from "../runner-program.ts";
 import type { Registered } from "./client.ts";
 
 export interface OrderParts {
@@ -24,7 +24,7 @@ export function ordersFor(parts: OrderParts): RunnerOrders {
   const refuses = !context.accept.includes("fork");
   return {
     files: [
-      { path: "start.sh", mode: 0o600, content: script("./start.sh") },
+      { path: "start.sh", mode: 0o600, content: startScript(script("./start.sh")) },
       { path: "registration", mode: 0o600, content: registrationOf(parts) },
       ...(refuses
         ? [{ path: "refuse-forks.pl", mode: 0o700, content: script("./refuse-forks.pl") }]

@@ -1,8 +1,8 @@
-import { MayflyError } from "../../domain/errors.ts";
 import type { TrustClass } from "../../domain/trust.ts";
 import { repositoryPath } from "../actions-scope.ts";
 import { AskedOnce } from "../asked-once.ts";
 import type { ForgeContext } from "../context.ts";
+import { Permitted } from "../permitted.ts";
 import type { Rest } from "../rest.ts";
 import { pullAnswer, runAnswer } from "./answers.ts";
 
@@ -14,15 +14,14 @@ const runsMax = 10_000;
  */
 export class RunTrust {
   readonly #rest: Rest;
-  readonly #context: Pick<ForgeContext, "name" | "log">;
   /** A run's source never changes; repositories may be renamed, so they are part of the key. */
   readonly #known = new AskedOnce<string, TrustClass>(runsMax);
 
-  #wasForbidden = false;
+  readonly #permitted: Permitted;
 
   constructor(rest: Rest, context: Pick<ForgeContext, "name" | "log">) {
     this.#rest = rest;
-    this.#context = context;
+    this.#permitted = new Permitted(context, "all jobs count as forks'");
   }
 
   of(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
@@ -32,7 +31,7 @@ export class RunTrust {
   async #ask(repository: string, run: number, signal: AbortSignal): Promise<TrustClass> {
     const path = repositoryPath(repository);
     if (path === null) return "fork";
-    const told = await this.#orNull(
+    const told = await this.#permitted.orNull(
       this.#rest.find(`${path}/actions/runs/${run}?exclude_pull_requests=true`, runAnswer, signal),
     );
     // It runs the base's workflow, which may check out the fork's code and names no pull request.
@@ -49,27 +48,14 @@ export class RunTrust {
    * but there a deleted fork shows as the base itself.
    */
   async #ofPull(path: string, pull: string, signal: AbortSignal): Promise<TrustClass> {
-    const told = await this.#orNull(this.#rest.find(`${path}/pulls/${pull}`, pullAnswer, signal));
+    const told = await this.#permitted.orNull(
+      this.#rest.find(`${path}/pulls/${pull}`, pullAnswer, signal),
+    );
     const { head, base } = told ?? {};
     if (!head?.repo || !base?.repo) return "fork";
     // Whoever may read can push to refs/for: such a pull request has no branch's name.
     if (head.label === "") return "fork";
     const isSame = head.repo.id === base.repo.id && head.repo_id === base.repo_id;
     return isSame ? "trusted" : "fork";
-  }
-
-  /** A token that may not see it cannot tell; a server that is out of reach is asked again. */
-  async #orNull<T>(answer: Promise<T | null>): Promise<T | null> {
-    try {
-      return await answer;
-    } catch (error) {
-      if (!(error instanceof MayflyError) || error.code !== "forbidden") throw error;
-      const { name, log } = this.#context;
-      if (!this.#wasForbidden) {
-        log.warn({ forge: name }, "its token lacks read:repository: all jobs count as forks'");
-      }
-      this.#wasForbidden = true;
-      return null;
-    }
   }
 }

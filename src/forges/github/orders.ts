@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { HandOverContext, RunnerOrders } from "../forge.ts";
-import { programLines, type RunnerPrograms } from "../runner-program.ts";
+import { programLines, startScript, type RunnerPrograms } from "../runner-program.ts";
 
 const start = readFileSync(new URL("./start.sh", import.meta.url), "utf8");
 const jobStarted = readFileSync(new URL("./job-started.sh", import.meta.url), "utf8");
@@ -19,7 +19,7 @@ export function runnerOrders(
 ): RunnerOrders {
   return {
     files: [
-      { path: "start.sh", mode: 0o700, content: start },
+      { path: "start.sh", mode: 0o700, content: startScript(start) },
       { path: "job-started.sh", mode: 0o700, content: jobStarted },
       { path: "job-started.pl", mode: 0o700, content: whose },
       { path: "jitconfig", mode: 0o600, content: config },

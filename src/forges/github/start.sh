@@ -9,40 +9,10 @@ fail() {
   exit 70
 }
 
-machine() {
-  case $(uname -m) in
-  x86_64 | amd64) processor=x64 ;;
-  aarch64 | arm64) processor=arm64 ;;
-  *) processor=$(uname -m) ;;
-  esac
-  case $(uname -s) in
-  Linux) echo "linux-$processor" ;;
-  Darwin) echo "darwin-$processor" ;;
-  *) echo "$(uname -s)-$processor" ;;
-  esac
-}
-
-digest() {
-  if command -v sha256sum >/dev/null; then sha256sum "$1"; else shasum -a 256 "$1"; fi | cut -d ' ' -f 1
-}
-
 # The archive as GitHub releases it, unpacked only if it is the very one.
 fetch_program() {
-  wanted=$(machine)
-  line=$(printf %s "${MAYFLY_RUNNER_PROGRAMS:-}" | grep "^$wanted ") ||
-    fail "no runner program in /opt/mayfly/runners/github, and no address to get one for $wanted from: set programs"
-  sha256=$(echo "$line" | cut -d ' ' -f 2)
-  url=$(echo "$line" | cut -d ' ' -f 3)
   archive=$MAYFLY_WORK/runner.tar.gz
-  if command -v curl >/dev/null; then
-    curl -fsSL --retry 3 --max-time 300 -o "$archive" -- "$url" >&2
-  elif command -v wget >/dev/null; then
-    wget -q -T 300 -O "$archive" -- "$url" >&2
-  else
-    fail "neither curl nor wget is here to get the runner program by"
-  fi || fail "the runner program could not be got from $url"
-  [ "$(digest "$archive")" = "$sha256" ] ||
-    fail "what came from $url is not what the configuration's sha256 says"
+  fetch_verified "runner program" "runner program in /opt/mayfly/runners/github" "$archive"
   tar -xzf "$archive" -C "$runner" || fail "the runner program's archive cannot be unpacked"
   rm -f "$archive"
 }
