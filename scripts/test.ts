@@ -13,7 +13,7 @@ import { describeFile, describeRun } from "./runner/report.ts";
 
 const concurrency = 2;
 const testTimeoutMs = 120_000;
-const fileTimeoutMs = 900_000;
+const fileTimeoutMs = 600_000;
 
 /** What `--unit` runs: rules and state, with nothing from outside but Node and its packages. */
 const unitFolders = ["domain", "store", "config", "fleet", "providers/fake"];

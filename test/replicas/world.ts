@@ -58,8 +58,14 @@ export class ReplicaWorld {
     const postgres = await startPostgres();
     const world = new ReplicaWorld(options, postgres, await postgres.newDatabase());
     world.#balancer = await Proxy.open(() => world.#next());
-    for (const skewMs of options.skewsMs) world.replicas.push(await world.#newReplica(skewMs));
-    await Promise.all(world.replicas.map((replica) => world.start(replica)));
+    try {
+      for (const skewMs of options.skewsMs) world.replicas.push(await world.#newReplica(skewMs));
+      await Promise.all(world.replicas.map((replica) => world.start(replica)));
+    } catch (error) {
+      // Nobody else can: what is left running keeps the test's file from ending.
+      await world.close();
+      throw error;
+    }
     return world;
   }
 
