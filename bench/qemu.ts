@@ -10,7 +10,8 @@ import type { MachineSpec, Provider, ProviderContext } from "../src/providers/pr
 import { encodeFrame, frameTypes, payloadBytesMax } from "../src/providers/qemu/frames.ts";
 import { guestOf, programOf, scratchBytesOf } from "../src/providers/qemu/guests.ts";
 import type { StoredImage } from "../src/providers/qemu/image/manifest.ts";
-import { keeperOf, makeScratch } from "../src/providers/qemu/machine-folder.ts";
+import { overseerOf } from "../src/providers/overseer.ts";
+import { makeScratch } from "../src/providers/qemu/machine-folder.ts";
 import { qemuOptions, type QemuOptions } from "../src/providers/qemu/options.ts";
 import { open } from "../src/providers/qemu/qemu.ts";
 import { Qemu } from "../src/providers/qemu/run.ts";
@@ -238,7 +239,7 @@ async function idle(stand: Stand): Promise<Measure> {
   await stand.copies.create(spec, programFor("/bin/sleep", "1000"), never);
   const given = join(stand.folderOf(spec), "given");
   while ((await stat(given).catch(() => null)) === null) await sleep(20);
-  const keeper = await keeperOf(stand.folderOf(spec));
+  const keeper = await overseerOf(stand.folderOf(spec));
   const status = await readFile(`/proc/${keeper?.pid ?? 0}/status`, "utf8");
   const kilobytes = Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1]);
   await stand.end(stand.copies, spec);

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { until } from "../src/providers/conformance-world.ts";
 import { processesWith } from "../src/providers/processes.ts";
-import { markerOf } from "../src/providers/qemu/machine-folder.ts";
+import { markerOf } from "../src/providers/overseer.ts";
 import { imageForTests } from "../src/providers/qemu/testing.ts";
 import { Manager } from "./manager.ts";
 

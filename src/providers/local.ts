@@ -51,3 +51,44 @@ export class Turns {
     }
   }
 }
+
+/** How to get what overseers of machines run on. */
+export const perlMend = "install it: apt-get install perl";
+
+/** Does a provider's work; it is given up, and may yet take effect, when `signal` aborts. */
+export async function attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  refuseAborted(signal);
+  try {
+    return await untilAborted(signal, work());
+  } catch (error) {
+    throw asProviderError(error, signal);
+  }
+}
+
+export function refuseAborted(signal: AbortSignal): void {
+  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+}
+
+function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
+  if (error instanceof ProviderError) return error;
+  const { code, message, syscall } = error as NodeJS.ErrnoException;
+  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
+  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
+    return new ProviderError("quota", `the host is full: ${message}`);
+  }
+  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
+  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
+    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
+  }
+  return new ProviderError("unreachable", message ?? String(error));
+}
+
+/** For a `catch` of what need not be there. */
+export function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}
+
+/** What tools of ours need of our environment: where programs are, and nothing secret. */
+export function bareEnvironment(): NodeJS.ProcessEnv {
+  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
+}

@@ -1,32 +1,34 @@
 import { spawn } from "node:child_process";
 import { mkdir, readdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
 import { firstLine, runTool } from "../child.ts";
-import { hostArchitecture, hostSize, Turns, untilAborted } from "../local.ts";
+import {
+  attempt,
+  hostArchitecture,
+  hostSize,
+  ignoreMissing,
+  perlMend,
+  refuseAborted,
+  bareEnvironment,
+  Turns,
+} from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
 import { refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
-import {
-  describe,
-  makeMachineFolder,
-  markerOf,
-  removeMachineFolder,
-  supervisorOf,
-} from "./machine-folder.ts";
+import { describe, endMarked, endOverseer, overseerOf } from "../overseer.ts";
+import { removeWhole } from "../whole-folder.ts";
+import { judge, makeMachineFolder } from "./machine-folder.ts";
 import type { HostOptions } from "./options.ts";
-import { isAlive, processesWith, signalProcess } from "../processes.ts";
 import { supervisorScript } from "./supervisor.ts";
 
-const perlMend = "install it: apt-get install perl-base";
 /** A supervisor starts its program in some 20 ms; a host this slow has other troubles. */
 const startMs = 30_000;
 /** How long `destroy` waits for processes before it says `ending`. */
-const patienceMs = 5_000;
+const patience = { politeMs: 2_500, patienceMs: 5_000 };
 
 /** Opens the provider on `context.folder`; machines of an earlier manager are found there. */
 export async function open(_options: HostOptions, context: ProviderContext): Promise<Provider> {
@@ -68,13 +70,13 @@ class Host implements Provider {
     refuseUnfit(spec, this.#lends);
     if (spec.image !== null) throw new ProviderError("invalid", "a process here has no image");
     refuseProgram(program);
-    return this.#attempt(signal, () =>
+    return attempt(signal, () =>
       this.#turns.take(spec.name, async () => {
         refuseAborted(signal);
         const folder = join(this.#machines, spec.name);
         await makeMachineFolder(folder, program, this.#context);
-        if ((await supervisorOf(folder)) === null) await this.#start(folder, program, signal);
-        const machine = await describe(this.#machines, spec.name, this.#context.now());
+        if ((await overseerOf(folder)) === null) await this.#start(folder, program, signal);
+        const machine = await describe(this.#machines, spec.name, this.#context.now(), judge);
         if (machine !== null) return machine;
         throw new ProviderError("unreachable", `${spec.name} was removed while it was made`);
       }),
@@ -82,26 +84,28 @@ class Host implements Provider {
   }
 
   async list(signal: AbortSignal): Promise<readonly Machine[]> {
-    return this.#attempt(signal, async () => {
+    return attempt(signal, async () => {
       const names = await readdir(this.#machines);
       const ours = names.filter((name) => isOurs(this.#context.installation, name));
       const now = this.#context.now();
-      const found = await Promise.all(ours.map((name) => describe(this.#machines, name, now)));
+      const found = await Promise.all(
+        ours.map((name) => describe(this.#machines, name, now, judge)),
+      );
       return found.filter((machine) => machine !== null);
     });
   }
 
   async destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending"> {
     refuseName(this.#context.installation, name);
-    return this.#attempt(signal, () =>
+    return attempt(signal, () =>
       this.#turns.take(name, async () => {
         refuseAborted(signal);
         const folder = join(this.#machines, name);
         // A supervisor that starts just now looks for this before it starts anything.
         await writeFile(join(folder, "stop"), "").catch(ignoreMissing);
         const ended =
-          (await this.#endSupervisor(folder, signal)) && (await endMarked(folder, signal));
-        return ended && (await removeMachineFolder(folder, signal)) ? "gone" : "ending";
+          (await endOverseer(folder, patience, signal)) && (await endMarked(folder, signal));
+        return ended && (await removeWhole(folder, signal)) ? "gone" : "ending";
       }),
     );
   }
@@ -121,7 +125,7 @@ class Host implements Provider {
     const checks = [{ name: "system", ok: supported, detail: `${platform} ${arch}`, mend }];
     const perl = await runTool("perl", ["-MTime::HiRes", "-e", "print $^V"], {
       signal,
-      environment: toolEnvironment(),
+      environment: bareEnvironment(),
       mend: perlMend,
     }).catch((error: ProviderError) => ({ code: null, stdout: "", stderr: error.message }));
     const ok = perl.code === 0;
@@ -140,77 +144,17 @@ class Host implements Provider {
       spawn("perl", [this.#script, folder, String(seconds)], {
         detached: true,
         stdio: ["ignore", "pipe", "ignore"],
-        env: toolEnvironment(),
+        env: bareEnvironment(),
       }),
       AbortSignal.any([signal, AbortSignal.timeout(startMs)]),
     );
     if (["started", "taken", "over"].includes(answer)) return;
-    await this.#endSupervisor(folder, signal);
-    await removeMachineFolder(folder, signal);
+    await endOverseer(folder, patience, signal);
+    await removeWhole(folder, signal);
     // As on a full disk, where it cannot even note its pid: the same may work in a while.
     if (answer === "")
       throw new ProviderError("unreachable", "its supervisor ended without a word");
     const why = answer.replace(/^failed /, "");
     throw new ProviderError("invalid", `${program.command[0]} cannot be run: ${why}`);
   }
-
-  async #endSupervisor(folder: string, signal: AbortSignal): Promise<boolean> {
-    const supervisor = await supervisorOf(folder);
-    if (supervisor === null) return true;
-    for (let waitedMs = 0; waitedMs < patienceMs; waitedMs += 20) {
-      if (!(await isAlive(supervisor))) return true;
-      // It ends its machine when asked; one that does not, because it is stopped, is killed.
-      if (waitedMs % 100 === 0) {
-        signalProcess(supervisor.pid, waitedMs < patienceMs / 2 ? "SIGTERM" : "SIGKILL");
-      }
-      await sleep(20, undefined, { signal });
-    }
-    return false;
-  }
-
-  async #attempt<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    refuseAborted(signal);
-    try {
-      return await untilAborted(signal, work());
-    } catch (error) {
-      throw asProviderError(error, signal);
-    }
-  }
-}
-
-/** Kills what outlived its supervisor; false when something is left after all. */
-async function endMarked(folder: string, signal: AbortSignal): Promise<boolean> {
-  for (let tries = 0; tries < 50; tries += 1) {
-    const left = await processesWith(markerOf(folder));
-    if (left.length === 0) return true;
-    for (const pid of left) signalProcess(pid, "SIGKILL");
-    await sleep(20, undefined, { signal });
-  }
-  return false;
-}
-
-function toolEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
-}
-
-function refuseAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
-}
-
-function asProviderError(error: unknown, signal: AbortSignal): ProviderError {
-  if (error instanceof ProviderError) return error;
-  const { code, message, syscall } = error as NodeJS.ErrnoException;
-  if (signal.aborted) return new ProviderError("unreachable", "given up; it may have taken effect");
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EMFILE") {
-    return new ProviderError("quota", `the host is full: ${message}`);
-  }
-  if (code === "EAGAIN" || code === "ENOMEM") return new ProviderError("no_capacity", message);
-  if (code === "ENOENT" && syscall?.startsWith("spawn")) {
-    return new ProviderError("invalid", `perl is not installed; ${perlMend}`);
-  }
-  return new ProviderError("unreachable", message ?? String(error));
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== "ENOENT") throw error;
 }

@@ -1,8 +1,8 @@
-import { randomBytes } from "node:crypto";
-import { mkdir, readFile, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Program } from "../../domain/program.ts";
 import { digestOf, writeProgram, type Placed } from "../program.ts";
+import { makeWhole, readText } from "../whole-folder.ts";
 import { plainVariables } from "./arguments.ts";
 
 /** Where a machine's files are on this host: `program/`, `environment`, `digest` and `cid`. */
@@ -27,21 +27,14 @@ export class MachineFolders {
     placed: Placed,
     owner: number | null,
   ): Promise<"made" | "found" | "other"> {
-    const draft = join(this.path, `.${name}.${randomBytes(6).toString("hex")}`);
     const digest = digestOf(program);
-    await mkdir(draft, { mode: 0o700 });
-    try {
+    const isNew = await makeWhole(this.of(name), async (draft) => {
       await writeProgram(join(draft, "program"), program, owner);
       await writeFile(join(draft, "environment"), plainVariables(placed), { mode: 0o600 });
       await writeFile(join(draft, "digest"), digest);
-      await rename(draft, this.of(name));
-      return "made";
-    } catch (error) {
-      await rm(draft, { recursive: true, force: true });
-      const code = (error as NodeJS.ErrnoException).code;
-      if (code !== "ENOTEMPTY" && code !== "EEXIST") throw error;
-      return (await this.#read(name, "digest")) === digest ? "found" : "other";
-    }
+    });
+    if (isNew) return "made";
+    return (await this.#read(name, "digest")) === digest ? "found" : "other";
   }
 
   /** The container's id, once podman has written it. */
@@ -72,7 +65,7 @@ export class MachineFolders {
     }
   }
 
-  async #read(name: string, file: string): Promise<string> {
-    return readFile(join(this.of(name), file), "utf8").catch(() => "");
+  #read(name: string, file: string): Promise<string> {
+    return readText(join(this.of(name), file));
   }
 }

@@ -4,7 +4,7 @@ import { ProviderError } from "../../domain/errors.ts";
 import type { Architecture } from "../../domain/size.ts";
 import { counted, listed } from "../../domain/words.ts";
 import { lastWords, runTool } from "../child.ts";
-import { hostArchitecture, hostSize } from "../local.ts";
+import { bareEnvironment, hostArchitecture, hostSize } from "../local.ts";
 import type { Capabilities, Check, ProviderContext } from "../provider.ts";
 import { findAcceleration, findBoard, type Acceleration } from "./accelerator.ts";
 import { qemuBinary } from "./arguments.ts";
@@ -14,7 +14,7 @@ import { verifyOnce } from "./image/images.ts";
 import type { StoredImage } from "./image/manifest.ts";
 import type { QemuOptions } from "./options.ts";
 import { gateFault, gateMend } from "./reach.ts";
-import { qemuMend, toolEnvironment } from "./run.ts";
+import { qemuMend } from "./run.ts";
 
 const imageMend = "build it: mayfly image build";
 const never = new AbortController().signal;
@@ -103,7 +103,7 @@ async function tool(
   mend: string,
   signal: AbortSignal,
 ): Promise<Check> {
-  const options = { signal, environment: toolEnvironment(), mend };
+  const options = { signal, environment: bareEnvironment(), mend };
   try {
     const { code, stdout, stderr } = await runTool(name, args, options);
     const [first = ""] = stdout.split("\n");
@@ -156,7 +156,7 @@ async function gate(architecture: Architecture, signal: AbortSignal): Promise<Ch
   const fault = await gateFault();
   if (fault !== null) return { ...failed, detail: fault, mend: gateMend };
   const binary = qemuBinary(architecture);
-  const options = { signal, environment: toolEnvironment(), mend: qemuMend };
+  const options = { signal, environment: bareEnvironment(), mend: qemuMend };
   const { stdout } = await runTool(binary, ["-object", "help"], options);
   if (!stdout.includes("filter-redirector")) {
     const detail = `${binary} has no filter-redirector, which strangers' jobs need for a network`;

@@ -12,7 +12,8 @@ import { firstLine } from "../child.ts";
 import { until } from "../conformance-world.ts";
 import { isAlive } from "../processes.ts";
 import { encodeFrame, FrameReader, frameTypes, type Frame } from "./frames.ts";
-import { endOf, keeperOf, makeMachineFolder } from "./machine-folder.ts";
+import { overseerOf } from "../overseer.ts";
+import { endOf, makeMachineFolder } from "./machine-folder.ts";
 
 const keeper = fileURLToPath(new URL("keeper.pl", import.meta.url));
 const linux = process.platform === "linux" ? false : "machines need Linux";
@@ -131,7 +132,7 @@ class Play {
   /** How it ended, once nothing of it runs. */
   async end(): Promise<string> {
     await until("the keeper's end", async () => {
-      const running = await keeperOf(this.machine);
+      const running = await overseerOf(this.machine);
       if (this.commands.includes('"quit"')) this.qmp.destroy();
       return running !== null && !(await isAlive(running));
     });

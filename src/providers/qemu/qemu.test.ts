@@ -12,7 +12,7 @@ import { destroyed, listed, never, until, World } from "../conformance-world.ts"
 import { isAlive, processesWith } from "../processes.ts";
 import type { MachineSpec, Provider } from "../provider.ts";
 import type { StoredImage } from "./image/manifest.ts";
-import { keeperOf, markerOf } from "./machine-folder.ts";
+import { markerOf, overseerOf } from "../overseer.ts";
 import { qemuOptions } from "./options.ts";
 import { open } from "./qemu.ts";
 import { imageForTests, Neighbours, processesOf, Scripts, Stable } from "./testing.ts";
@@ -164,7 +164,7 @@ describe("a machine of qemu", { skip, timeout }, () => {
   it("survives a fork bomb, and so does the host", async () => {
     const spec = await begin("echo up; bomb() { bomb | bomb & }; bomb; sleep 1000");
     await scripts.heard(spec, "up");
-    const keeper = await keeperOf(folderOf(spec));
+    const keeper = await overseerOf(folderOf(spec));
     await destroyed(provider, spec.name);
     assert.equal(await isAlive(keeper!), false);
     assert.deepEqual(await processesOf(spec.name), []);
@@ -196,7 +196,7 @@ describe("a machine of qemu", { skip, timeout }, () => {
 
   it("ends with its keeper, whatever kills that, and nothing is left", async () => {
     const spec = await begin("sleep 1000");
-    const keeper = await keeperOf(folderOf(spec));
+    const keeper = await overseerOf(folderOf(spec));
     process.kill(keeper!.pid, "SIGKILL");
     await until("its end", async () => (await listed(provider, spec.name))[0]?.state === "ended");
     await until("QEMU's end", async () => (await processesOf(spec.name)).length === 0);
@@ -206,7 +206,7 @@ describe("a machine of qemu", { skip, timeout }, () => {
 
   it("is ended though its keeper is stopped", async () => {
     const spec = await begin("sleep 1000");
-    const keeper = await keeperOf(folderOf(spec));
+    const keeper = await overseerOf(folderOf(spec));
     process.kill(keeper!.pid, "SIGSTOP");
     await destroyed(provider, spec.name);
     assert.equal(await isAlive(keeper!), false);
@@ -229,7 +229,7 @@ describe("a machine of qemu", { skip, timeout }, () => {
     const manager = spawn(process.execPath, [script, JSON.stringify(order)], { stdio: [...stdio] });
     const [first] = await once(manager.stdout.setEncoding("utf8"), "data");
     assert.equal(first, "made\n");
-    const keeper = await keeperOf(folderOf(spec));
+    const keeper = await overseerOf(folderOf(spec));
     assert.ok(keeper !== null && (await isAlive(keeper)));
     manager.kill("SIGKILL");
     await until("its end", async () => !(await isAlive(keeper)));

@@ -7,30 +7,30 @@ import { free, type Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
 import type { Architecture } from "../../domain/size.ts";
 import { firstLine } from "../child.ts";
-import { Turns, untilAborted } from "../local.ts";
+import {
+  attempt,
+  ignoreMissing,
+  refuseAborted,
+  bareEnvironment,
+  Turns,
+  untilAborted,
+} from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
 import { refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
 import type { Provider, ProviderContext } from "../provider.ts";
+import { describe, endMarked, endOverseer, overseerOf } from "../overseer.ts";
+import { removeWhole } from "../whole-folder.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { checkQemu, lendsOf } from "./check.ts";
-import { endKeeper, endMarked } from "./ending.ts";
-import { attempt, failureOf, ignoreMissing } from "./faults.ts";
+import { failureOf } from "./faults.ts";
 import { defaultImage, guestOf, imageFor, programOf, scratchBytesOf } from "./guests.ts";
 import { verifyOnce } from "./image/images.ts";
 import { variants } from "./image/recipe.ts";
 import { findLoad, refuseOverload } from "./load.ts";
-import {
-  describe,
-  endOf,
-  keeperOf,
-  makeMachineFolder,
-  memoryOf,
-  removeMachineFolder,
-} from "./machine-folder.ts";
+import { endOf, judge, makeMachineFolder, memoryOf } from "./machine-folder.ts";
 import type { QemuOptions } from "./options.ts";
 import { gateFault, gateMend } from "./reach.ts";
-import { toolEnvironment } from "./run.ts";
 import { Templates, type Template } from "./template.ts";
 import { tryImage } from "./try-image.ts";
 
@@ -38,6 +38,8 @@ export { checkQemu as check };
 
 /** A keeper starts QEMU in some 100 ms; a host this slow has other troubles. */
 const startMs = 30_000;
+/** How long a keeper is waited for. */
+const patience = { politeMs: 6_000, patienceMs: 8_000 };
 /** The inside beats each 5 s; a guest this long without a sign is lost. */
 const silenceSeconds = 60;
 
@@ -122,7 +124,7 @@ class QemuProvider implements Provider {
       const names = await this.#names();
       const now = this.#context.now();
       const found = await Promise.all(
-        names.map((name) => describe(this.#places.machines, name, now)),
+        names.map((name) => describe(this.#places.machines, name, now, judge)),
       );
       const machines = found.filter((machine) => machine !== null);
       await Promise.all(machines.map((machine) => this.#tell(machine)));
@@ -134,14 +136,14 @@ class QemuProvider implements Provider {
     refuseName(this.#context.installation, name);
     return attempt(signal, () =>
       this.#turns.take(name, async () => {
-        if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+        refuseAborted(signal);
         const folder = join(this.#places.machines, name);
         // A keeper that starts just now looks for this before it starts anything.
         await writeFile(join(folder, "stop"), "").catch(ignoreMissing);
-        if (!(await endKeeper(folder, signal)) || !(await endMarked(folder, signal)))
+        if (!(await endOverseer(folder, patience, signal)) || !(await endMarked(folder, signal)))
           return "ending";
         this.#told.delete(name);
-        return (await removeMachineFolder(folder)) ? "gone" : "ending";
+        return (await removeWhole(folder, signal)) ? "gone" : "ending";
       }),
     );
   }
@@ -187,7 +189,7 @@ class QemuProvider implements Provider {
   }
 
   async #make(order: Order, signal: AbortSignal): Promise<Machine> {
-    if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
+    refuseAborted(signal);
     const { machines } = this.#places;
     const { name } = order.spec;
     const folder = join(machines, name);
@@ -195,11 +197,11 @@ class QemuProvider implements Provider {
       await this.#refuseOverload(order.spec);
       await this.#write(folder, order);
     }
-    if ((await keeperOf(folder)) === null) {
+    if ((await overseerOf(folder)) === null) {
       const fault = await this.#start(folder, signal).catch(
         async (error: NodeJS.ErrnoException) => {
           // Nothing was started, so there is no machine.
-          if (error.syscall?.startsWith("spawn") === true) await removeMachineFolder(folder);
+          if (error.syscall?.startsWith("spawn") === true) await removeWhole(folder, signal);
           throw error;
         },
       );
@@ -212,7 +214,7 @@ class QemuProvider implements Provider {
         return this.#make({ ...order, template: null }, signal);
       }
     }
-    const machine = await describe(machines, name, this.#context.now());
+    const machine = await describe(machines, name, this.#context.now(), judge);
     if (machine !== null) return machine;
     throw new ProviderError("unreachable", `${name} was removed while it was made`);
   }
@@ -268,7 +270,7 @@ class QemuProvider implements Provider {
     const now = this.#context.now();
     const others: number[] = [];
     for (const name of await this.#names()) {
-      const machine = await describe(machines, name, now);
+      const machine = await describe(machines, name, now, judge);
       if (machine === null || machine.state === "ended") continue;
       others.push(await memoryOf(join(machines, name)));
     }
@@ -281,7 +283,7 @@ class QemuProvider implements Provider {
     const child = spawn("perl", [this.#places.script, folder], {
       detached: true,
       stdio: [outlive ? "ignore" : "pipe", "pipe", "ignore"],
-      env: { ...toolEnvironment(), MAYFLY_MACHINE: folder },
+      env: { ...bareEnvironment(), MAYFLY_MACHINE: folder },
     });
     if (child.stdin !== null && "unref" in child.stdin) (child.stdin as { unref(): void }).unref();
     const limit = AbortSignal.any([signal, AbortSignal.timeout(startMs)]);
@@ -293,8 +295,8 @@ class QemuProvider implements Provider {
   }
 
   async #forget(folder: string, signal: AbortSignal): Promise<void> {
-    await endKeeper(folder, signal);
-    await removeMachineFolder(folder);
+    await endOverseer(folder, patience, signal);
+    await removeWhole(folder, signal);
   }
 
   /** Tells the operator, once, of an end that was not its program's. */

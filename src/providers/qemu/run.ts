@@ -4,6 +4,7 @@ import type { Duplex, Readable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ProviderError } from "../../domain/errors.ts";
 import { lastWords } from "../child.ts";
+import { bareEnvironment } from "../local.ts";
 import { qemuCommand, type Guest } from "./arguments.ts";
 import { FrameReader, type Frame } from "./frames.ts";
 import { Qmp } from "./qmp.ts";
@@ -12,11 +13,6 @@ export const qemuMend =
   "install it: apt-get install qemu-system-x86 (arm64 guests: qemu-system-arm) and util-linux";
 const wordsBytesMax = 65_536;
 const framesMax = 64;
-
-/** What tools of ours need of our environment: where programs are, and nothing secret. */
-export function toolEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" };
-}
 
 /** A QEMU of our own that ends with us: for a trial boot and for a template, not for machines. */
 export class Qemu {
@@ -33,7 +29,7 @@ export class Qemu {
     const [tool, ...args] = qemuCommand(guest);
     const child = spawn(tool, args, {
       cwd: folder,
-      env: toolEnvironment(),
+      env: bareEnvironment(),
       stdio: ["ignore", "ignore", "pipe", "pipe", "pipe", "pipe"],
     });
     const qemu = new Qemu(child);

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { firstLine, lastWords, runTool } from "../child.ts";
 import { destroyed, listed, never, until, World } from "../conformance-world.ts";
 import { hasTool, hostSuite, lock } from "../debian.ts";
-import { hostArchitecture } from "../local.ts";
+import { bareEnvironment, hostArchitecture } from "../local.ts";
 import type { MachineSpec, Provider, ProviderContext } from "../provider.ts";
 import { qemuBinary } from "./arguments.ts";
 import { buildImage } from "./image/build.ts";
@@ -15,7 +15,6 @@ import { findImage } from "./image/images.ts";
 import type { StoredImage } from "./image/manifest.ts";
 import { qemuOptions, type QemuOptions } from "./options.ts";
 import { open } from "./qemu.ts";
-import { toolEnvironment } from "./run.ts";
 
 /*
  * What tests with real machines share: one image for all of them, and one template for each file.
@@ -285,7 +284,7 @@ export class Neighbours {
 
 /** What it complained of; null: it did as told. */
 async function run([tool = "", ...args]: readonly string[]): Promise<string | null> {
-  const environment = toolEnvironment();
+  const environment = bareEnvironment();
   const { code, stderr } = await runTool(tool, args, { signal: never, environment, mend: "" });
   return code === 0 ? null : lastWords(stderr);
 }
