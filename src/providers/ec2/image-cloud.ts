@@ -24,7 +24,7 @@ import { tags } from "./instances.ts";
 import type { Ec2Options } from "./options.ts";
 
 /** What an image's and its snapshot's tags say, beside whose it is. */
-export const imageTags = {
+const imageTags = {
   /** The digest of its disk. */
   disk: "mayfly:disk",
   /** `runner amd64 debian bookworm`: which others it replaces. */

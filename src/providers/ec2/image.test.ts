@@ -25,7 +25,7 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
   let path: string;
   let content: ReadonlyMap<number, Buffer>;
   let installation: string;
-  let clouds: ImageCloud[] = [];
+  const clouds: ImageCloud[] = [];
   let progress: string[];
   let writes: number;
 
@@ -196,18 +196,18 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     amazon.fault = () => undefined;
     const [snapshot] = await cloudOf().snapshots(null);
     assert.equal(snapshot?.state, "pending");
-    const notes = join(folder, installation, snapshot!.id);
+    const notes = join(folder, installation, snapshot.id);
     const noted = await readFile(notes, "utf8");
     assert.equal(noted.match(/^\d+ \S{44}$/gm)?.length, 3);
     // A kill may leave half a line.
     await writeFile(notes, `${noted}\n20`);
     amazon.calls.length = 0;
     const image = await send();
-    assert.deepEqual(image.snapshots, [snapshot!.id]);
-    assert.ok(progress.some((line) => line.includes(`going on with ${snapshot!.id}`)));
+    assert.deepEqual(image.snapshots, [snapshot.id]);
+    assert.ok(progress.some((line) => line.includes(`going on with ${snapshot.id}`)));
     assert.equal(amazon.count("StartSnapshot"), 0);
     assert.equal(amazon.count("PutSnapshotBlock"), written.length - 3);
-    await isWhole(snapshot!.id);
+    await isWhole(snapshot.id);
   });
 
   it("an interruption ends it at once, whatever it is at", async () => {
@@ -245,7 +245,7 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     const [failed] = await cloudOf().snapshots(null);
     assert.equal(failed?.state, "error");
     const image = await send();
-    assert.notEqual(image.snapshots[0], failed!.id);
+    assert.notEqual(image.snapshots[0], failed.id);
     await isWhole(image.snapshots[0]!);
     assert.deepEqual(
       (await cloudOf().snapshots(null)).map(({ id }) => id),

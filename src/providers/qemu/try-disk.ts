@@ -146,10 +146,10 @@ exec perl -e '
 `;
 }
 
-/** Its panic's reason, else its last line. */
+/** Why the machine ended, as its kernel or its first process said; else its last line. */
 function lastOf(console: string): string {
-  const panic = /Kernel panic - not syncing: [^\r\n]*/.exec(console)?.[0];
-  const words = clip(panic ?? console.trim().split("\n").at(-1) ?? "", 300);
+  const why = [...console.matchAll(/Kernel panic - not syncing: .*|^mayfly: .*/gm)].at(-1)?.[0];
+  const words = clip(why?.trim() ?? console.trim().split("\n").at(-1) ?? "", 300);
   return words === "" ? "" : `; its console says: ${words}`;
 }
 

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 
-export const sectorBytes = 512;
+const sectorBytes = 512;
 
 export interface Partition {
   /** One of `partitionTypes`. */
