@@ -5,12 +5,12 @@ container_packages="podman runc netavark aardvark-dns iptables mmdebstrap uidmap
   fuse-overlayfs git perl"
 # Beside those of containers.
 case $(uname -m) in
-aarch64) machine_packages=qemu-system-arm ;;
-*) machine_packages=qemu-system-x86 ;;
+aarch64) machine_packages=qemu-system-arm firmware=qemu-efi-aarch64 ;;
+*) machine_packages=qemu-system-x86 firmware=ovmf ;;
 esac
 machine_packages="$machine_packages squashfs-tools kmod util-linux xz-utils"
 test_packages="postgresql chromium fonts-dejavu-core faketime cpio e2fsprogs iproute2 curl
-  python3-venv"
+  python3-venv fdisk dosfstools mtools $firmware"
 
 # What it prints is shown only when it fails.
 apt() {

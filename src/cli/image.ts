@@ -3,7 +3,7 @@ import { MayflyError, ProviderError } from "../domain/errors.ts";
 import type { Architecture } from "../domain/size.ts";
 import { buildImage } from "../providers/qemu/image/build.ts";
 import { findImage, listImages, pruneImages } from "../providers/qemu/image/images.ts";
-import { parts, type StoredImage } from "../providers/qemu/image/manifest.ts";
+import { partsOf, type StoredImage } from "../providers/qemu/image/manifest.ts";
 import { variants, type Variant } from "../providers/qemu/image/recipe.ts";
 import { tryImage } from "../providers/qemu/try-image.ts";
 import { hostArchitecture } from "../providers/local.ts";
@@ -22,7 +22,16 @@ export interface ImageFlags extends CommonFlags {
   readonly state?: string;
 }
 
-export interface BuildFlags extends ImageFlags {
+/** Where images are to be, besides here: at a provider's. */
+export interface PlaceFlags extends ImageFlags {
+  readonly for?: string;
+  readonly provider?: string;
+  readonly region?: string;
+  readonly config?: string;
+}
+
+export interface BuildFlags extends PlaceFlags {
+  readonly disk?: string;
   readonly variant?: string;
   readonly arch?: string;
   readonly suite?: string;
@@ -30,13 +39,15 @@ export interface BuildFlags extends ImageFlags {
 
 /** `mayfly image build`: makes one, and prints its digest. */
 export async function build(flags: BuildFlags): Promise<number> {
-  const options = {
-    folder: imagesFolder(flags),
-    variant: variantOf(flags.variant ?? "minimal"),
-    architecture: architectureOf(flags.arch ?? hostArchitecture() ?? "x64"),
-    suite: flags.suite ?? null,
-    check: tryImage,
-  };
+  const folder = imagesFolder(flags);
+  const architecture = architectureOf(flags.arch ?? hostArchitecture() ?? "x64");
+  const variant = variantOf(flags.variant ?? "minimal");
+  const ec2 = isForEc2(flags)
+    ? await (await import("./image-ec2.ts")).ec2Target(flags, folder, architecture)
+    : null;
+  const suite = flags.suite ?? null;
+  const forEc2 = ec2 !== null;
+  const options = { folder, variant, architecture, suite, forEc2, check: tryImage };
   const began = performance.now();
   const paint = painter(process.stderr);
   const progress = (line: string): void => {
@@ -49,17 +60,25 @@ export async function build(flags: BuildFlags): Promise<number> {
   }
   try {
     const image = await explained(buildImage(options, progress, interrupted.signal));
-    await print(flags.json ? JSON.stringify(summary(image)) : image.digest);
+    const more = await (ec2 && explained(ec2.finish(image, progress, interrupted.signal)));
+    const { shown, ...rest } = more ?? { shown: image.digest };
+    await print(flags.json ? JSON.stringify({ ...summary(image), ...rest }) : shown);
     return exit.ok;
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
-    note(`${paint("red", "mayfly:")} interrupted; nothing is left of it`);
+    const left = forEc2
+      ? "what was sent is gone on with when it is run again"
+      : "nothing is left of it";
+    note(`${paint("red", "mayfly:")} interrupted; ${left}`);
     return exit.interrupted;
   }
 }
 
 /** `mayfly image list`. */
-export async function list(flags: ImageFlags): Promise<number> {
+export async function list(flags: PlaceFlags): Promise<number> {
+  if (isForEc2(flags)) {
+    return (await import("./image-ec2.ts")).listEc2(flags, imagesFolder(flags), printTable);
+  }
   const { images, damaged } = await listImages(imagesFolder(flags));
   if (flags.json) {
     await print(JSON.stringify({ images: images.map(summary), damaged }));
@@ -93,7 +112,9 @@ export async function show(ref: string, flags: ImageFlags): Promise<number> {
   const { digest, variant, architecture, system, suite, kernelRelease, folder } = image;
   await print(`${variant} ${architecture} ${system} ${suite}, Linux ${kernelRelease}`);
   await print(`digest  ${digest}\nfolder  ${folder}`);
-  for (const part of parts) await print(`${part.padEnd(10)} ${bytesText(image.files[part].bytes)}`);
+  for (const [part, { bytes }] of partsOf(image.files)) {
+    await print(`${part.padEnd(10)} ${bytesText(bytes)}`);
+  }
   const columns: Column<Package>[] = [
     { title: "PACKAGE", text: ({ name }) => name },
     { title: "VERSION", text: ({ version }) => version },
@@ -105,9 +126,12 @@ export async function show(ref: string, flags: ImageFlags): Promise<number> {
 
 /** `mayfly image prune`. */
 export async function prune(
-  flags: ImageFlags & { readonly all?: true; readonly dryRun?: true },
+  flags: PlaceFlags & { readonly all?: true; readonly dryRun?: true },
 ): Promise<number> {
   const options = { all: flags.all === true, dryRun: flags.dryRun === true };
+  if (isForEc2(flags)) {
+    return (await import("./image-ec2.ts")).pruneEc2(flags, imagesFolder(flags), options);
+  }
   const signal = AbortSignal.timeout(10 * 60_000);
   const pruned = await explained(pruneImages(imagesFolder(flags), { ...options, signal }));
   if (flags.json) {
@@ -118,6 +142,14 @@ export async function prune(
   const verb = options.dryRun ? "would be" : "are";
   note(`${pruned.removed.length} ${verb} removed, ${bytesText(pruned.bytes)}`);
   return exit.ok;
+}
+
+function isForEc2({ for: place }: PlaceFlags): boolean {
+  if (place === undefined || place === "ec2") return place !== undefined;
+  throw new MayflyError("invalid", `there are no images for ${JSON.stringify(place)}`, {
+    where: "--for",
+    hint: "There is: ec2.",
+  });
 }
 
 type Package = StoredImage["packages"][number];
@@ -133,7 +165,7 @@ function summary(image: StoredImage) {
 }
 
 function bytesOf({ files }: StoredImage): number {
-  return parts.reduce((sum, part) => sum + files[part].bytes, 0);
+  return partsOf(files).reduce((sum, [, { bytes }]) => sum + bytes, 0);
 }
 
 function variantOf(word: string): Variant {

@@ -224,15 +224,24 @@ export function program(version: () => string, finish: (status: number) => void)
   ).helpCommand(false);
   const ofImages = (command: Command): Command =>
     common(command.option("--state <dir>", "the folder that holds everything"));
-  ofImages(
+  const forPlaces = (command: Command): Command =>
+    ofImages(
+      command
+        .option("--for <place>", "ec2: as images of an AWS account, AMIs")
+        .option("--provider <name>", "that account is this provider's (the only one of kind ec2)")
+        .option("--region <name>", "or the one that is found here, in this region")
+        .option("--config <file>", configFile),
+    );
+  forPlaces(
     image
       .command("build")
       .description("make one from Debian or Ubuntu packages, and try whether it boots")
       .option("--variant <name>", "minimal, or runner: also what workflows count on (minimal)")
       .option("--arch <name>", "x64 or arm64 (this host's)")
-      .option("--suite <name>", "the release, such as bookworm (this host's)"),
+      .option("--suite <name>", "the release, such as bookworm (this host's)")
+      .option("--disk <file>", "with --for ec2: write the disk there, and send nothing"),
   ).action(lazily(async () => ({ run: (await import("./image.ts")).build })));
-  ofImages(image.command("list").description("list them, the newest first")).action(
+  forPlaces(image.command("list").description("list them, the newest first")).action(
     lazily(async () => ({ run: (await import("./image.ts")).list })),
   );
   ofImages(
@@ -241,7 +250,7 @@ export function program(version: () => string, finish: (status: number) => void)
       .description("say what one holds")
       .argument("<image>", "a variant, or the beginning of a digest"),
   ).action(lazily(async () => ({ run: (await import("./image.ts")).show })));
-  ofImages(
+  forPlaces(
     image
       .command("prune")
       .description("remove those that are damaged or that a newer one replaces")

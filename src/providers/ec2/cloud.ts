@@ -41,6 +41,31 @@ const answerMs = 30_000;
 /** A parameter's tag that a policy compares with who asks. */
 const secretTag = "InstanceId";
 
+/** How AWS's clients are to be opened: where, as whom, and with which deadlines. */
+export function clientConfig(options: Pick<Ec2Options, "region" | "endpoint" | "accessKey">) {
+  const { region, endpoint, accessKey } = options;
+  return {
+    region,
+    // Repeating is ours to decide: the SDK would hide how many calls there are.
+    maxAttempts: 1,
+    // Without the last the SDK only warns, and waits on.
+    requestHandler: {
+      connectionTimeout: connectMs,
+      requestTimeout: answerMs,
+      throwOnRequestTimeout: true,
+    },
+    ...(endpoint === undefined ? {} : { endpoint }),
+    ...(accessKey === undefined
+      ? {}
+      : {
+          credentials: {
+            accessKeyId: accessKey.id.reveal(),
+            secretAccessKey: accessKey.secret.reveal(),
+          },
+        }),
+  };
+}
+
 /**
  * EC2 and Parameter Store: each call in its turn, repeated after a pause where that helps, and
  * every failure a `ProviderError`. What is asked of single machines goes together in one call.
@@ -60,27 +85,7 @@ export class Cloud {
   /** Says nothing to AWS yet. */
   constructor(options: Ec2Options, installation: string) {
     this.#installation = installation;
-    const { region, endpoint, accessKey } = options;
-    const config = {
-      region,
-      // Repeating is ours to decide: the SDK would hide how many calls there are.
-      maxAttempts: 1,
-      // Without the last the SDK only warns, and waits on.
-      requestHandler: {
-        connectionTimeout: connectMs,
-        requestTimeout: answerMs,
-        throwOnRequestTimeout: true,
-      },
-      ...(endpoint === undefined ? {} : { endpoint }),
-      ...(accessKey === undefined
-        ? {}
-        : {
-            credentials: {
-              accessKeyId: accessKey.id.reveal(),
-              secretAccessKey: accessKey.secret.reveal(),
-            },
-          }),
-    };
+    const config = clientConfig(options);
     this.#ec2Client = new EC2Client(config);
     this.#ssmClient = new SSMClient(config);
     this.#runs = new Pace(options.runsPerSecond);

@@ -7,11 +7,12 @@ import type { AddressInfo } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { text } from "node:stream/consumers";
+import { buffer } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { execFile } from "node:child_process";
 import { hasTool, lock } from "../debian.ts";
+import { ebsAction, ebsProblem, EbsRules, ImageRules } from "./image-testing.ts";
 import { ec2Options, type Ec2Options } from "./options.ts";
 
 /*
@@ -83,6 +84,7 @@ export type Fault = { code: string; status?: number } | "lost" | undefined;
 interface Answer {
   readonly status: number;
   readonly headers: Record<string, string>;
+  /** A character a byte. */
   readonly body: string;
 }
 
@@ -101,6 +103,8 @@ export class Amazon {
   subnets: readonly string[] = [];
   securityGroup = "";
   image = "";
+  readonly ebs = new EbsRules();
+  readonly #images = new ImageRules();
   readonly #moto: ChildProcess;
   #motoUrl = "";
   readonly #server: Server;
@@ -231,10 +235,14 @@ export class Amazon {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      const body = await text(request);
-      const answer = await this.#answer(request, body);
+      const body = await buffer(request);
+      const ebs = ebsAction(request.method ?? "", request.url ?? "");
+      const answer =
+        ebs === null
+          ? await this.#answer(request, body.toString())
+          : await this.#answerEbs(ebs, request, body);
       if (answer === "lost") return void request.socket.destroy();
-      response.writeHead(answer.status, answer.headers).end(answer.body);
+      response.writeHead(answer.status, answer.headers).end(answer.body, "latin1");
     } catch (error) {
       response.writeHead(500).end(String(error));
     }
@@ -248,14 +256,41 @@ export class Amazon {
     this.calls.push(call);
     const fault = this.fault(call);
     if (typeof fault === "object") return problem(fault.code, fault.status ?? 400);
+    const refusal = this.#images.refusal(action, params);
+    if (refusal !== null) return problem(refusal, 400);
+    const images = action === "DescribeImages" ? this.#images.shown(params) : null;
+    if (images !== null) {
+      if (fault === "lost") return "lost";
+      return { status: 200, headers: { "content-type": "text/xml" }, body: images };
+    }
     const answer =
       action === "RunInstances"
         ? await this.#runOnce(request, body, params)
         : await this.#pass(request, body);
     if (action === "TerminateInstances") await this.#terminated(params);
+    this.#images.after(action, params, answer.body);
     if (fault === "lost") return "lost";
+    if (action === "DescribeSnapshots") return { ...answer, body: this.ebs.shown(answer.body) };
     if (action !== "DescribeInstances") return answer;
     return { ...answer, body: this.#shown(answer.body) };
+  }
+
+  /** A call's only parameter here is its `path`. */
+  async #answerEbs(
+    action: string,
+    request: IncomingMessage,
+    body: Buffer,
+  ): Promise<Answer | "lost"> {
+    const { url: path = "", headers } = request;
+    const call = { at: performance.now(), action, params: new URLSearchParams({ path }) };
+    this.calls.push(call);
+    const fault = this.fault(call);
+    if (typeof fault === "object") return ebsProblem(fault.code, fault.status ?? 400);
+    const asked = { action, path, headers, body };
+    const known = this.ebs.before(asked);
+    const answer = known ?? (await this.#pass(request, body));
+    if (known === null) this.ebs.after(asked, answer);
+    return fault === "lost" ? "lost" : answer;
   }
 
   /** Moto does not know client tokens: EC2's rules for them. */
@@ -334,17 +369,21 @@ export class Amazon {
     return shown;
   }
 
-  async #pass(request: IncomingMessage, body: string): Promise<Answer> {
+  async #pass(request: IncomingMessage, body: string | Buffer): Promise<Answer> {
+    const { method = "", url = "" } = request;
     const headers = Object.entries(request.headers).filter(
       ([name, value]) =>
-        typeof value === "string" && !["host", "connection", "content-length"].includes(name),
+        typeof value === "string" &&
+        !["host", "connection", "content-length", "expect", "transfer-encoding"].includes(name),
     ) as [string, string][];
-    const answer = await fetch(this.#motoUrl, { method: "POST", headers, body });
-    const type = answer.headers.get("content-type") ?? "text/xml";
+    const sent =
+      method === "GET" ? {} : { body: typeof body === "string" ? body : new Uint8Array(body) };
+    const answer = await fetch(`${this.#motoUrl}${url}`, { method, headers, ...sent });
+    const kept = [...answer.headers].filter(([name]) => /^(content-type$|x-amz)/.test(name));
     return {
       status: answer.status,
-      headers: { "content-type": type },
-      body: await answer.text(),
+      headers: { "content-type": "text/xml", ...Object.fromEntries(kept) },
+      body: Buffer.from(await answer.arrayBuffer()).toString("latin1"),
     };
   }
 }

@@ -49,7 +49,13 @@ export async function imageForTests(): Promise<StoredImage | string> {
       if (!(await hasTool(tool))) return `${tool} is not installed`;
     }
     await removeOld();
-    const options = { folder, variant: "minimal", architecture, suite: null } as const;
+    const options = {
+      folder,
+      variant: "minimal",
+      architecture,
+      suite: null,
+      forEc2: true,
+    } as const;
     return await buildImage(options, (line) => console.log(`# ${line}`), never);
   } finally {
     unlock();

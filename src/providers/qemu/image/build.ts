@@ -13,13 +13,14 @@ import {
   type Suite,
 } from "../../debian.ts";
 import { hostArchitecture } from "../../local.ts";
-import { makeInitramfs } from "./initramfs.ts";
+import { makeEc2Initramfs, makeInitramfs } from "./initramfs.ts";
 import { fetchKernel } from "./kernel-package.ts";
-import { digestOfFiles, manifestName, measure, parts } from "./manifest.ts";
-import { readImage, type Files, type Manifest, type StoredImage } from "./manifest.ts";
+import { digestOfFiles, ec2Part, manifestName, measure, parts, readImage } from "./manifest.ts";
+import type { Files, Manifest, Part, StoredImage } from "./manifest.ts";
 import { readPackages } from "./packages.ts";
 import { debianNames, epochSeconds, keptAfterAll, leftOut, packagesOf, recipe } from "./recipe.ts";
 import type { Variant } from "./recipe.ts";
+import { makeUki } from "./uki.ts";
 
 export interface ImageOptions {
   /** Where all images are. */
@@ -28,6 +29,8 @@ export interface ImageOptions {
   readonly architecture: Architecture;
   /** A release of the host's own distribution; null: the host's own. */
   readonly suite: string | null;
+  /** Also with what EC2's firmware boots it by. */
+  readonly forEc2?: boolean;
   /** Throws when the image does not boot; it is not kept then. */
   readonly check?: (image: StoredImage, signal: AbortSignal) => Promise<void>;
 }
@@ -55,7 +58,8 @@ export async function buildImage(
     await sweep(folder);
     await mkdir(scratch, { mode: 0o700 });
     const suite = chooseSuite(await hostSuite(), options.suite);
-    const builder = { scratch, suite, architecture, variant: options.variant };
+    const { variant, forEc2 = false } = options;
+    const builder = { scratch, suite, architecture, variant, forEc2 };
     const image = await build(builder, progress, signal);
     if (options.check !== undefined) {
       progress("trying whether it boots");
@@ -80,7 +84,18 @@ interface Builder {
   readonly suite: Suite;
   readonly architecture: Architecture;
   readonly variant: Variant;
+  readonly forEc2: boolean;
 }
+
+/**
+ * EC2 shows what the last console says, the serial port. A kernel that panics starts again; disks over the network
+ * may take their time, as Amazon's "NVMe EBS volumes" advises.
+ */
+const common = "panic=-1 nvme_core.io_timeout=4294967295 quiet mayfly.ec2";
+const commandLines = {
+  x64: `console=tty0 console=ttyS0,115200 ${common}`,
+  arm64: `console=tty0 console=ttyAMA0 console=ttyS0,115200 ${common}`,
+} as const;
 
 async function build(
   builder: Builder,
@@ -102,10 +117,21 @@ async function build(
   await pack(system, join(image, "base.img"), signal);
   await unpackSome(system, tree, signal);
   await writeFile(join(image, "kernel"), kernel.image);
-  await writeFile(join(image, "initramfs"), await makeInitramfs(tree, kernel.modules));
+  const initramfs = await makeInitramfs(tree, kernel.modules);
+  await writeFile(join(image, "initramfs"), initramfs);
+  if (kernel.efi !== null) {
+    const both = Buffer.concat([initramfs, await makeEc2Initramfs(kernel.modules)]);
+    const uki = makeUki({
+      ...kernel.efi,
+      initramfs: both,
+      commandLine: commandLines[architecture],
+    });
+    await writeFile(join(image, ec2Part), uki);
+  }
   const packages = readPackages(await readFile(join(tree, "var/lib/dpkg/status"), "utf8"));
-  const measured = await Promise.all(parts.map((part) => measure(join(image, part))));
-  const files = Object.fromEntries(parts.map((part, i) => [part, measured[i]])) as Files;
+  const made: readonly Part[] = kernel.efi === null ? parts : [...parts, ec2Part];
+  const measured = await Promise.all(made.map((part) => measure(join(image, part))));
+  const files = Object.fromEntries(made.map((part, i) => [part, measured[i]])) as Files;
   const manifest: Manifest = {
     version: 1,
     digest: digestOfFiles(files),

@@ -4,7 +4,7 @@ import { ProviderError } from "../../../domain/errors.ts";
 import type { Architecture } from "../../../domain/size.ts";
 import { lock } from "../../debian.ts";
 import { unfinished } from "./build.ts";
-import { parts, readImage, verifyImage, type StoredImage } from "./manifest.ts";
+import { partsOf, readImage, verifyImage, type StoredImage } from "./manifest.ts";
 import { variants } from "./recipe.ts";
 
 /** All there is in a folder of images. */
@@ -77,11 +77,11 @@ export async function verifyOnce(image: StoredImage): Promise<void> {
 
 async function stampOf({ folder, files }: StoredImage): Promise<string | null> {
   const lines: string[] = [];
-  for (const part of parts) {
+  for (const [part, { sha256 }] of partsOf(files)) {
     const found = await stat(join(folder, part), { bigint: true }).catch(() => null);
     if (found === null) return null;
     const { dev, ino, size, mtimeNs, ctimeNs } = found;
-    lines.push([part, files[part].sha256, dev, ino, size, mtimeNs, ctimeNs].join(" "));
+    lines.push([part, sha256, dev, ino, size, mtimeNs, ctimeNs].join(" "));
   }
   return `${lines.join("\n")}\n`;
 }

@@ -2,7 +2,7 @@ import { readFile, readdir } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cpio, type CpioEntry } from "./cpio.ts";
 import { slimModule } from "./kernel.ts";
-import { bootModules, inLoadOrder, readDependencies } from "./modules.ts";
+import { bootModules, ec2Modules, inLoadOrder, readDependencies } from "./modules.ts";
 
 /** Written out, so that a bundler finds them. */
 const insideFiles = {
@@ -13,8 +13,14 @@ const insideFiles = {
   "mayfly/Kernel.pm": new URL("../inside/Kernel.pm", import.meta.url),
   "mayfly/Network.pm": new URL("../inside/Network.pm", import.meta.url),
   "mayfly/Relay.pm": new URL("../inside/Relay.pm", import.meta.url),
+  "mayfly/Root.pm": new URL("../inside/Root.pm", import.meta.url),
   "mayfly/Scratch.pm": new URL("../inside/Scratch.pm", import.meta.url),
   "mayfly/Task.pm": new URL("../inside/Task.pm", import.meta.url),
+} as const;
+const ec2Files = {
+  "mayfly/Dhcp.pm": new URL("../inside/Dhcp.pm", import.meta.url),
+  "mayfly/Ec2.pm": new URL("../inside/Ec2.pm", import.meta.url),
+  "mayfly/Metadata.pm": new URL("../inside/Metadata.pm", import.meta.url),
 } as const;
 /** Where init mounts things, before there is a system. */
 const mountPoints = ["base", "dev", "proc", "root", "scratch", "store", "sys"];
@@ -29,20 +35,44 @@ export async function makeInitramfs(system: string, modules: string): Promise<Bu
     ...mountPoints.map((path): CpioEntry => ({ path, kind: "folder", mode: 0o755 })),
     { path: "dev/console", kind: "device", mode: 0o600, device: [5, 1] },
     ...(await perl(system)),
+    ...(await scripts(insideFiles)),
+    ...(await withOrder("order", bootModules, modules)),
   ];
-  for (const [path, url] of Object.entries(insideFiles)) {
+  return cpio(entries);
+}
+
+/** What a machine of EC2 has besides: an archive of its own, which Linux unpacks over the first. */
+export async function makeEc2Initramfs(modules: string): Promise<Buffer> {
+  return cpio([
+    ...(await scripts(ec2Files)),
+    ...(await withOrder("ec2-order", ec2Modules, modules)),
+  ]);
+}
+
+async function scripts(files: Readonly<Record<string, URL>>): Promise<CpioEntry[]> {
+  const entries: CpioEntry[] = [];
+  for (const [path, url] of Object.entries(files)) {
     const mode = path === "init" ? 0o755 : 0o644;
     entries.push({ path, kind: "file", mode, content: await readFile(url) });
   }
+  return entries;
+}
+
+/** The modules of these names with all they need, and their list in the order of loading. */
+async function withOrder(
+  name: string,
+  wanted: readonly string[],
+  modules: string,
+): Promise<CpioEntry[]> {
   const dependencies = readDependencies(await readFile(join(modules, "modules.dep"), "utf8"));
-  const order = inLoadOrder(bootModules, dependencies);
+  const order = inLoadOrder(wanted, dependencies);
+  const entries: CpioEntry[] = [];
   for (const file of order) {
     const content = slimModule(await readFile(join(modules, file)));
     entries.push({ path: `modules/${basename(file)}`, kind: "file", mode: 0o644, content });
   }
   const list = Buffer.from(order.map((file) => `${basename(file)}\n`).join(""));
-  entries.push({ path: "modules/order", kind: "file", mode: 0o644, content: list });
-  return cpio(entries);
+  return [...entries, { path: `modules/${name}`, kind: "file", mode: 0o644, content: list }];
 }
 
 async function perl(system: string): Promise<CpioEntry[]> {

@@ -16,6 +16,8 @@ export interface Kernel {
   readonly packages: readonly Package[];
   /** Its modules, with depmod's lists. */
   readonly modules: string;
+  /** What firmware starts it by; null unless it is asked for. */
+  readonly efi: { readonly stub: Buffer; readonly kernel: Buffer } | null;
   /** A .tar of what is laid over the system: modules for jobs and our settings. */
   readonly additions: string;
 }
@@ -24,6 +26,7 @@ interface Place {
   readonly scratch: string;
   readonly suite: Suite;
   readonly architecture: Architecture;
+  readonly forEc2: boolean;
 }
 
 const mend = "install what makes images: apt-get install mmdebstrap kmod xz-utils zstd";
@@ -56,7 +59,11 @@ export async function fetchKernel(
   await unpackModules(tree, run);
   await run("depmod", ["-b", tree, release]);
   const modules = join(lib, release);
-  const image = unpackKernel(await readFile(join(tree, "boot", `vmlinuz-${release}`)));
+  const packed = await readFile(join(tree, "boot", `vmlinuz-${release}`));
+  const image = unpackKernel(packed);
+  const efi = place.forEc2
+    ? { kernel: packed, stub: await readFile(join(tree, stubs[place.architecture])) }
+    : null;
   const over = join(scratch, "additions");
   await addModules(modules, join(over, "usr/lib/modules", release));
   // depmod looks below lib, which a system of today has as a link.
@@ -72,8 +79,14 @@ export async function fetchKernel(
     `--mtime=@${epochSeconds}`,
   ];
   await run("tar", ["-cf", additions, "-C", over, ...owner, "etc", "opt", "usr"]);
-  return { image, release, packages, modules, additions };
+  return { image, release, packages, modules, efi, additions };
 }
+
+/** Where systemd-boot-efi has what makes one EFI program of a kernel and its first file system. */
+const stubs = {
+  x64: "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
+  arm64: "usr/lib/systemd/boot/efi/linuxaa64.efi.stub",
+} as const;
 
 type Run = (tool: string, args: readonly string[]) => Promise<string>;
 
@@ -89,7 +102,7 @@ async function unpackModules(tree: string, run: Run): Promise<void> {
 
 /** The kernel's archives, by apt in a system with nothing in it, so that any suite will do. */
 async function download(
-  { scratch, suite, architecture }: Place,
+  { scratch, suite, architecture, forEc2 }: Place,
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -108,7 +121,7 @@ async function download(
     `names=$(apt-cache depends --recurse ${only.map((word) => `--no-${word}`).join(" ")} ${meta}`,
   ].join("; ");
   const which = ` | grep -E "^linux-(image|modules)-[0-9]" | sort -u)`;
-  const fetch = `apt-get -qq download $names`;
+  const fetch = `apt-get -qq download $names${forEc2 ? " systemd-boot-efi" : ""}`;
   const args = [
     "--variant=custom",
     ...(architecture === hostArchitecture()

@@ -8,7 +8,9 @@ import { ProviderError } from "../../../domain/errors.ts";
 
 /** The parts of an image that QEMU is given. */
 export const parts = ["kernel", "initramfs", "base.img"] as const;
-export type Part = (typeof parts)[number];
+/** What EC2's firmware boots, in an image that was made for EC2 too. */
+export const ec2Part = "ec2.efi";
+export type Part = (typeof parts)[number] | typeof ec2Part;
 
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/);
 const file = z.object({ sha256, bytes: z.number().int().nonnegative() });
@@ -24,7 +26,12 @@ const schema = z.object({
   recipe: z.number().int(),
   kernelRelease: z.string(),
   packages: z.array(z.object({ name: z.string(), version: z.string(), bytes: z.number() })),
-  files: z.object({ kernel: file, initramfs: file, "base.img": file }),
+  files: z.object({
+    kernel: file,
+    initramfs: file,
+    "base.img": file,
+    [ec2Part]: file.exactOptional(),
+  }),
 });
 
 export type Manifest = z.infer<typeof schema>;
@@ -38,8 +45,15 @@ export interface StoredImage extends Manifest {
 
 export const manifestName = "manifest.json";
 
+/** The files that an image has. */
+export function partsOf(files: Files): (readonly [Part, { sha256: string; bytes: number }])[] {
+  const ec2 = files[ec2Part];
+  const always = parts.map((part) => [part, files[part]] as const);
+  return ec2 === undefined ? always : [...always, [ec2Part, ec2]];
+}
+
 export function digestOfFiles(files: Files): string {
-  const lines = parts.map((part) => `${part} ${files[part].sha256}\n`);
+  const lines = partsOf(files).map(([part, { sha256 }]) => `${part} ${sha256}\n`);
   return createHash("sha256").update(lines.join("")).digest("hex");
 }
 
@@ -78,12 +92,11 @@ const mend = "remove it and build it again: mayfly image prune; mayfly image bui
 
 /** Throws `invalid` unless every byte of the image is what the manifest says. Reads all of it. */
 export async function verifyImage(image: StoredImage): Promise<void> {
-  for (const part of parts) {
+  for (const [part, { sha256: wanted, bytes }] of partsOf(image.files)) {
     const path = join(image.folder, part);
     const found = await measure(path).catch((error: Error) => {
       throw new ProviderError("invalid", `${path} cannot be read: ${error.message}; ${mend}`);
     });
-    const { sha256: wanted, bytes } = image.files[part];
     if (found.sha256 === wanted && found.bytes === bytes) continue;
     throw new ProviderError("invalid", `${path} is damaged; ${mend}`);
   }

@@ -16,6 +16,9 @@ export const bootModules = [
   "binfmt_misc",
 ];
 
+/** What a machine of EC2 loads besides: its disk, its network card, and its power button. */
+export const ec2Modules = ["nvme", "ena", "button", "evdev"];
+
 /** What a job may need besides, left in the image for the kernel to load when asked. */
 const jobModules: readonly RegExp[] = [
   /^kernel\/net\/(netfilter|bridge|ipv4|ipv6|sched|802|8021q|xfrm|packet|unix|tls|vmw_vsock)\//,

@@ -85,6 +85,13 @@ sub add_entropy {
     return;
 }
 
+# Returns when the kernel has had enough randomness, which this file alone waits for.
+sub await_entropy {
+    open my $random, '<', '/dev/random' or die "no randomness: $!\n";
+    sysread $random, my $byte, 1 or die "no randomness: $!\n";
+    return;
+}
+
 sub random_bytes {
     my ($count) = @_;
     open my $random, '<', '/dev/urandom' or die "no randomness: $!\n";

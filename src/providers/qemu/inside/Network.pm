@@ -6,12 +6,20 @@ use Kernel;
 sub SIOCADDRT() { 0x890b } sub SIOCSIFFLAGS() { 0x8914 } sub SIOCSIFADDR() { 0x8916 } sub SIOCSIFNETMASK() { 0x891c }
 sub UP_AND_RUNNING() { 0x41 }
 
-sub loopback { with_socket(sub { set($_[0], 'lo', SIOCSIFFLAGS, pack 's', UP_AND_RUNNING) }); return }
+sub loopback { return up('lo') }
 
-# `address`, `netmask`, `gateway`, `dns`: dotted. The first network card that is none of the kernel's own.
+# The first network card that is none of the kernel's own.
+sub card {
+    my ($card) = grep { -e "/sys/class/net/$_/device" } Kernel::names('/sys/class/net');
+    return $card;
+}
+
+sub up { my ($card) = @_; with_socket(sub { set($_[0], $card, SIOCSIFFLAGS, pack 's', UP_AND_RUNNING) }); return }
+
+# `address`, `netmask`, `gateway`, `dns`: dotted.
 sub begin {
     my ($settings, $root) = @_;
-    my ($card) = grep { -e "/sys/class/net/$_/device" } Kernel::names('/sys/class/net');
+    my $card = card();
     die "the machine has no network card\n" if !defined $card;
     with_socket(sub {
         my ($socket) = @_;

@@ -5,26 +5,22 @@
 # README.md, one folder up, describes what goes over the channel.
 use strict;
 BEGIN { unshift @INC, '/mayfly' }
-use Binfmt;
 use Channel;
 use Json;
 use Kernel;
-use Network;
 use Relay;
+use Root;
 use Scratch;
 use Task;
 
 my ($channel, %words);
 
 sub main {
-    mount_kernel('');
+    Root::mount_kernel('');
     %words = map { /\Amayfly\.([^=]+)=?(.*)/s ? ($1 => $2) : () } split ' ', Kernel::slurp('/proc/cmdline');
     Kernel::load_module("/modules/$_") for split /\n/, Kernel::slurp('/modules/order');
-    Kernel::mount(disk('base', '/dev/vda'), '/base', 'squashfs', 'ro');
-    Kernel::mount('dev', '/base/dev', 'devtmpfs', 'nosuid', 'mode=755');
-    Kernel::mount('proc', '/base/proc', 'proc', 'nosuid,nodev,noexec');
-    Binfmt::register('/base');
-    Network::loopback();
+    if (defined $words{ec2}) { require Ec2; return Ec2::main() }
+    Root::open_base(disk('base', '/dev/vda'));
     Scratch::prepare(disk('scratch', '/dev/vdb'));
     warm_up() if defined $words{warm};
     # Memory back: the modules are loaded, and their files lie in it.
@@ -36,20 +32,12 @@ sub main {
     $SIG{ALRM} = \&Kernel::power_off;
     alarm $work->{deadlineSeconds} + 60;
     become_unique($work);
-    build_root($work->{scratch} // 'dmcrypt');
-    enter_root($work);
+    Root::build($work->{scratch} // 'dmcrypt', disk('scratch', '/dev/vdb'));
+    Root::enter($work);
     Task::write_files('/run/mayfly/program', $work->{files});
     Task::make_folder('/run/mayfly/guest');
     my $relay = Relay->new($channel, '/run/mayfly/guest/guest.sock');
     leave(Task::run($work, $channel, $relay, '/work'));
-    return;
-}
-
-sub mount_kernel {
-    my ($root) = @_;
-    Kernel::mount('proc', "$root/proc", 'proc', 'nosuid,nodev,noexec');
-    Kernel::mount('sys', "$root/sys", 'sysfs', 'nosuid,nodev,noexec');
-    Kernel::mount('dev', "$root/dev", 'devtmpfs', 'nosuid', 'mode=755');
     return;
 }
 
@@ -104,45 +92,6 @@ sub become_unique {
     Kernel::set_clock($work->{timeMs});
     Kernel::set_hostname($work->{hostname} // 'mayfly');
     srand unpack 'L', Kernel::random_bytes(4);
-    return;
-}
-
-# The whole system at /root: the read-only base below, everything written on the scratch.
-sub build_root {
-    my ($kind) = @_;
-    Scratch::make($kind, disk('scratch', '/dev/vdb'));
-    mkdir "/scratch/$_", 0755 for qw(upper overlay);
-    my $layers = 'lowerdir=/base,upperdir=/scratch/upper,workdir=/scratch/overlay';
-    # What is thrown away needs no care for power cuts.
-    Kernel::mount('root', '/root', 'overlay', '', "$layers,volatile");
-    mount_kernel('/root');
-    for my $place (['work', '/root/work', 0755], ['containers', '/root/var/lib/containers', 0700], ['docker', '/root/var/lib/docker', 0710]) {
-        my ($name, $where, $mode) = @$place;
-        mkdir "/store/$name", $mode;
-        Task::make_folder($where);
-        Kernel::mount("/store/$name", $where, '', 'bind');
-    }
-    return;
-}
-
-sub enter_root {
-    my ($work) = @_;
-    mkdir "/root/dev/$_", 0755 for qw(pts shm mqueue);
-    Kernel::mount('devpts', '/root/dev/pts', 'devpts', 'nosuid,noexec', 'gid=5,mode=620,ptmxmode=666');
-    Kernel::mount('shm', '/root/dev/shm', 'tmpfs', 'nosuid,nodev', 'mode=1777');
-    Kernel::mount('run', '/root/run', 'tmpfs', 'nosuid,nodev', 'mode=755,size=25%');
-    Kernel::mount('cgroup', '/root/sys/fs/cgroup', 'cgroup2', 'nosuid,nodev,noexec', 'nsdelegate');
-    Binfmt::mount_at('/root');
-    my $name = $work->{hostname} // 'mayfly';
-    Kernel::spew('/root/etc/hostname', "$name\n");
-    Kernel::spew('/root/etc/hosts', "127.0.0.1 localhost $name\n::1 localhost\n");
-    Network::begin($work->{network}, '/root') if $work->{network};
-    chdir '/root';
-    Kernel::mount('/root', '/', '', 'move');
-    chroot '.' or die "cannot enter the system: $!\n";
-    chdir '/';
-    symlink '/proc/self/fd', '/dev/fd';
-    symlink "/proc/self/fd/$_->[0]", "/dev/$_->[1]" for [0, 'stdin'], [1, 'stdout'], [2, 'stderr'];
     return;
 }
 
