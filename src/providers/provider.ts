@@ -61,6 +61,13 @@ export interface Provider {
   list(signal: AbortSignal): Promise<readonly Machine[]>;
   /** `gone`: it is not there any more, nor anything of it. `ending`: ask again. */
   destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending">;
+  /**
+   * Asked before the claim of this machine's guest is redeemed: whether `proof`, which the machine's
+   * own start got hold of, shows that it is this machine. Null: it does. Else why not, in words. A
+   * `ProviderError`: that cannot be told now, and the guest asks again. Absent: whoever holds a
+   * claim is believed.
+   */
+  readonly prove?: (name: string, proof: string, signal: AbortSignal) => Promise<string | null>;
   price(size: Size): Price;
   lends(): Capabilities;
   check(signal: AbortSignal): Promise<readonly Check[]>;

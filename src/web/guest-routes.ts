@@ -32,7 +32,8 @@ export function guestRoutes(
 
   app.post("/v1/guest/redeem", async (c) => {
     const form = await readForm(c, budget);
-    const { session, runner } = await desk.redeem(token(c), form.get("nonce") ?? "");
+    const proof = form.get("proof") ?? "";
+    const { session, runner } = await desk.redeem(token(c), form.get("nonce") ?? "", proof);
     return pairs({ session, runner });
   });
 

@@ -62,6 +62,8 @@ export interface LaunchParts {
   readonly options: Ec2Options;
   readonly installation: string;
   readonly types: readonly InstanceType[];
+  /** Whether identity documents can be verified. */
+  readonly proves: boolean;
   readonly cloud: Cloud;
   readonly breaker: Breaker;
   readonly now: () => number;
@@ -193,7 +195,7 @@ export class Launcher {
       MaxCount: 1,
       ImageId: image.id,
       InstanceType: type.name as never,
-      UserData: userData({ program, isSpot, secret }),
+      UserData: userData({ program, isSpot, proves: this.#parts.proves, secret }),
       // Whatever happens in the machine, its end is the instance's end.
       InstanceInitiatedShutdownBehavior: "terminate",
       // One hop: a container of the job does not reach the metadata.
