@@ -164,6 +164,7 @@ export interface GuestWork {
 export interface GuestEnd {
   /** 0..255, or null when the command did not run to an end. */
   readonly exitCode: number | null;
-  readonly how: "exited" | "timed_out" | "cancelled" | "error";
+  /** `interrupted`: the machine's provider takes it back. */
+  readonly how: "exited" | "timed_out" | "cancelled" | "interrupted" | "error";
   readonly detail: string;
 }

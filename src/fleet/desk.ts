@@ -8,6 +8,7 @@ import { cancelTopic, endJob, findCancellation, findGuest } from "../store/guest
 import { noteStart, redeemClaim } from "../store/guest.ts";
 import type { Artifact, LogFrame } from "../store/logs.ts";
 import { findJob, type StoredJob } from "../store/questions.ts";
+import { noteInterruption } from "../store/reruns.ts";
 import { endRunner } from "../store/runners.ts";
 import type { Store } from "../store/store.ts";
 import type { Provider } from "../providers/provider.ts";
@@ -16,7 +17,7 @@ import type { Clock } from "./clock.ts";
 import { ArtifactDesk } from "./desk-artifacts.ts";
 import { IdentityDesk } from "./desk-identity.ts";
 import { LogDesk } from "./desk-log.ts";
-import { RunnerDesk } from "./desk-runners.ts";
+import { noticeGiven, RunnerDesk } from "./desk-runners.ts";
 import { SourceDesk } from "./desk-sources.ts";
 import { nonceDigest, runnerOf, sameToken, type GuestTokens } from "./desk-tokens.ts";
 import { Topics } from "./desk-topics.ts";
@@ -146,6 +147,7 @@ export class Desk implements GuestDesk {
     await this.#parts.store.write(async (tx) => {
       const job = await findJob(tx.db, id);
       if (job === null) return;
+      if (end.how === "interrupted") await noteInterruption(tx, runner.name, noticeGiven);
       await endJob(tx, job, { ...outcomeOf(end), exitCode: end.exitCode });
       await endRunner(tx, runner.name, `its job ${id} is over: ${outcomeOf(end).reason}`);
     });
@@ -239,7 +241,8 @@ function outcomeOf({ how, exitCode, detail }: GuestEnd): { outcome: JobOutcome; 
     const outcome = exitCode === 0 ? "success" : "failure";
     return { outcome, reason: detail === "" ? `exit status ${exitCode}` : detail };
   }
-  return { outcome: how, reason: detail === "" ? how.replace("_", " ") : detail };
+  const reason = detail === "" ? how.replace("_", " ") : detail;
+  return { outcome: how === "interrupted" ? "lost" : how, reason };
 }
 
 function unauthenticated(what: "claim" | "session"): MayflyError {

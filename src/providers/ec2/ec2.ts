@@ -119,10 +119,11 @@ class Ec2 implements Provider {
     return this.#inTurn(name, signal, () => this.#destroy(name));
   }
 
-  price(size: Size): Price {
+  price(size: Size, isOnDemand = false): Price {
     const [cheapest] = fitting(this.#types, size);
     const type = cheapest ?? this.#types.at(-1)!;
-    return this.#prices.of(type, this.#options.market !== "on-demand");
+    const { market } = this.#options;
+    return this.#prices.of(type, market === "spot" || (market === "spot-first" && !isOnDemand));
   }
 
   lends(): Capabilities {

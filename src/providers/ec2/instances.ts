@@ -75,7 +75,12 @@ export function machineOf(seen: Seen): Machine {
   if (state === "pending") return { ...machine, state: "booting" };
   if (state === "running") return { ...machine, state: "running" };
   const end = Object.hasOwn(ends, reason) ? ends[reason] : undefined;
-  return { ...machine, state: "ended", ...(end === undefined ? {} : { end }) };
+  return {
+    ...machine,
+    state: "ended",
+    ...(end === undefined ? {} : { end }),
+    ...(isInterruption(seen) ? { isInterrupted: true } : {}),
+  };
 }
 
 /**

@@ -51,8 +51,9 @@ function placesFor(
         })),
       )
       .slice(0, most);
+  const noSpot = options.market === "on-demand" || (spec.isOnDemand && options.market !== "spot");
   return [
-    ...(options.market === "on-demand" ? [] : all(true, spotTriesMax)),
+    ...(noSpot ? [] : all(true, spotTriesMax)),
     ...(options.market === "spot" ? [] : all(false, onDemandTriesMax)),
   ];
 }

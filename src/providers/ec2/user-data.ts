@@ -97,8 +97,8 @@ done
 proof=$document.$signature
 `;
 
-/** EC2 gives notice two minutes before; AWS advises to look every five seconds. */
-const watchSpot = `(while sleep 5; do meta /latest/meta-data/spot/instance-action >/dev/null 2>&1 && kill -TERM $job; done) &
+/** EC2 gives notice two minutes before; AWS advises to look every five seconds. The guest knows the signal. */
+const watchSpot = `(while sleep 5; do meta /latest/meta-data/spot/instance-action >/dev/null 2>&1 && kill -USR1 $job; done) &
 `;
 
 /**
