@@ -24,6 +24,7 @@ import { takeLease } from "../src/store/leases.ts";
 import { readLog, type LogFrame } from "../src/store/logs.ts";
 import { findJob, findRunner, type StoredJob } from "../src/store/questions.ts";
 import { recordClaims } from "../src/store/runners.ts";
+import type { Provider } from "../src/providers/provider.ts";
 import { Store } from "../src/store/store.ts";
 import { guestRoutes } from "../src/web/guest-routes.ts";
 import { sampleClaim, samplePool } from "./samples.ts";
@@ -52,6 +53,7 @@ export interface ManagerOptions {
   readonly paths?: readonly string[];
   /** Beside the native one. */
   readonly forges?: readonly Forge[];
+  readonly providers?: readonly Provider[];
   /** Stands between the server and the routes. */
   readonly around?: (listener: RequestListener) => RequestListener;
 }
@@ -120,6 +122,7 @@ export class Manager {
       sources: this.sources,
       artifacts: new ContentFolder(join(folder, "artifacts"), "", systemClock.now),
       forges,
+      providers: new Map((options.providers ?? []).map((provider) => [provider.name, provider])),
     });
     this.native = desks.native;
     this.guests = desks.guests;

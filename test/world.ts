@@ -1,4 +1,4 @@
-import { jobId, type JobSighting } from "../src/domain/job.ts";
+import { jobId, type JobOutcome, type JobSighting } from "../src/domain/job.ts";
 import type { Program } from "../src/domain/program.ts";
 import { subset } from "../src/domain/matching.ts";
 import type { Pool } from "../src/domain/pool.ts";
@@ -7,7 +7,13 @@ import type { Clock } from "../src/fleet/clock.ts";
 import { createFleet, type Timing } from "../src/fleet/fleet.ts";
 import { silentLog, type Log } from "../src/fleet/log.ts";
 import { silentObserver } from "../src/fleet/observer.ts";
-import type { Forge, ForgeEvents, Registration } from "../src/forges/forge.ts";
+import type {
+  Forge,
+  ForgeEvents,
+  KnownJob,
+  Registration,
+  RerunAnswer,
+} from "../src/forges/forge.ts";
 import { FakeProvider, type FakeGuest, type FakeOptions } from "../src/providers/fake/fake.ts";
 import { Store } from "../src/store/store.ts";
 import { samplePool, sampleSighting } from "./samples.ts";
@@ -69,6 +75,7 @@ export class FakeForge implements Forge {
   /** Removals asked for, in order. */
   readonly removals: string[] = [];
   tell: (sighting: JobSighting) => void = () => {};
+  now = (): number => 0;
 
   constructor(name: string) {
     this.name = name;
@@ -105,6 +112,34 @@ export class FakeForge implements Forge {
 
   queue(id: string, labels: readonly string[] = [], changes: Partial<JobSighting> = {}): void {
     this.#show(sampleSighting({ forge: this.name, externalId: id, labels, ...changes }));
+  }
+
+  /** What is said to the wish to run a job again; `lost`: it is done, and the answer lost. */
+  rerunAnswer: RerunAnswer | "lost" = { kind: "asked" };
+  /** The wishes heard, in order; and those that were fulfilled. */
+  readonly wishes: string[] = [];
+  readonly fulfilled: string[] = [];
+
+  async rerun({ externalId }: KnownJob): Promise<RerunAnswer> {
+    this.#refuseWhenDown();
+    this.wishes.push(externalId);
+    const { rerunAnswer } = this;
+    const again = `${externalId}-again`;
+    if (this.jobs.has(again)) return { kind: "asked" };
+    if (rerunAnswer !== "lost" && rerunAnswer.kind !== "asked") return rerunAnswer;
+    const { queuedAt: _, ...job } = this.jobs.get(externalId)!;
+    this.fulfilled.push(externalId);
+    const fresh = { state: "waiting", outcome: null, runner: null, attempt: 2 } as const;
+    this.queue(again, job.labels, { ...job, ...fresh, externalId: again, queuedAt: this.now() });
+    if (rerunAnswer === "lost") throw new Error("the answer was lost");
+    return rerunAnswer;
+  }
+
+  /** Its runner is not heard of any more. */
+  fail(id: string, outcome: JobOutcome = "failure"): void {
+    const name = this.jobs.get(id)?.runner;
+    if (typeof name === "string") this.online.delete(name);
+    this.#advance(id, { state: "ended", outcome });
   }
 
   cancel(id: string): void {
@@ -173,6 +208,7 @@ export class World {
       guest: (guest) => this.#guest(guest),
       ...options.provider,
     });
+    this.forge.now = this.clock.now;
     this.forge.tell = (sighting) => void this.fleet.intake.record([sighting]).catch(() => {});
   }
 

@@ -118,6 +118,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
           sources: native.sources,
           artifacts: native.artifacts,
           forges,
+          providers,
         }),
     });
     const { host, port } = config.listen;

@@ -53,6 +53,7 @@ export function buildPools(file: ConfigFile, parts: Parts, machine: Size): Pool[
       schedule: pool.schedule ?? [],
       learn: pool.learn ?? null,
       image: pool.image ?? null,
+      ...(pool.rerun === false ? { reruns: false as const } : {}),
       network: pool.network ?? !isNative,
       bootDeadlineSeconds: pool.boot ?? defaults.bootSeconds,
       idleSeconds: pool.idle ?? defaults.idleSeconds,

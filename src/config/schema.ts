@@ -109,6 +109,10 @@ function poolSchema(base: Size) {
         z.boolean(),
         "Whether a job reaches the network. Default: for a forge with runners of its own.",
       ),
+      rerun: key(
+        z.boolean(),
+        "Whether a job whose machine its provider took back is run again, once. Default: true.",
+      ),
       boot: key(duration("5m"), "How long a machine may take until it is up. Default: 5m."),
       idle: key(duration("5m"), "How long a machine waits for a job. Default: 5m."),
       timeout: key(

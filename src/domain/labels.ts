@@ -71,6 +71,15 @@ export function printRequest(request: CapacityRequest): string[] {
   return runId === undefined && pairs.length === 0 ? [] : [head + pairs.join("")];
 }
 
+/** Whether the labels say that no machine will do that its provider may take back. */
+export function wantsOnDemand(labels: readonly string[]): boolean {
+  const parsed = parseLabels(labels);
+  return !("refusal" in parsed) && parsed.request.spot === false;
+}
+
+/** A label that asks for that, beside others. */
+export const onDemandLabel = "mayfly/spot=false";
+
 function inGb(memoryMb: number | undefined): number | undefined {
   return memoryMb === undefined ? undefined : memoryMb / 1024;
 }

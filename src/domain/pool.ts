@@ -29,6 +29,8 @@ export interface Pool {
   /** Keeps machines ready when jobs are likely to come, for as much as this; null: it does not. */
   readonly learn: WarmBudget | null;
   readonly image: string | null;
+  /** False: a job whose machine its provider took back stays as it ended. */
+  readonly reruns?: false;
   /** Whether a job's machine reaches the network. */
   readonly network: boolean;
   readonly bootDeadlineSeconds: number;

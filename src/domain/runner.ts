@@ -46,6 +46,8 @@ export interface Runner {
   readonly dueAt: number | null;
   /** Failed calls in the present state. */
   readonly tries: number;
+  /** Its machine is one that no provider takes back. */
+  readonly isOnDemand?: true;
   /** Final once gone. */
   readonly costMicroUsd: number;
 }

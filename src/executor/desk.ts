@@ -203,7 +203,7 @@ export class RunDesk {
   async finish(
     session: string,
     end: {
-      how: "exited" | "timed_out" | "cancelled" | "error";
+      how: "exited" | "timed_out" | "cancelled" | "interrupted" | "error";
       exitCode: number | null;
       detail: string;
     },
@@ -212,7 +212,7 @@ export class RunDesk {
     await this.#order;
     const isCancelled = end.how === "cancelled" && this.#current !== null;
     const how = isCancelled ? this.#current!.cancelledAs : end.how;
-    this.#finish(how, end.exitCode, end.detail);
+    this.#finish(how === "interrupted" ? "lost" : how, end.exitCode, end.detail);
   }
 
   #finish(how: StepResult["how"], exitCode: number | null, detail: string): void {

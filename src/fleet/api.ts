@@ -108,11 +108,14 @@ export interface NativeDesk {
 export interface GuestDesk {
   /**
    * Exchanges the one-time claim for the session. The same nonce again gives the same answer, since
-   * the first may have been lost; another nonce is refused. Throws `unauthenticated`, `conflict`.
+   * the first may have been lost; another nonce is refused. `proof`: what shows which machine asks,
+   * where its provider judges that. Throws `unauthenticated`, `conflict`, `forbidden` (it is another
+   * machine), `unavailable` (that cannot be told now).
    */
   redeem(
     claim: string,
     nonce: string,
+    proof?: string,
   ): Promise<{ readonly session: string; readonly runner: string }>;
   /** Gives the machine a waiting job of its class, waiting up to `waitMs`; null: none came. */
   work(session: string, waitMs: number, signal: AbortSignal): Promise<GuestWork | null>;
@@ -161,6 +164,7 @@ export interface GuestWork {
 export interface GuestEnd {
   /** 0..255, or null when the command did not run to an end. */
   readonly exitCode: number | null;
-  readonly how: "exited" | "timed_out" | "cancelled" | "error";
+  /** `interrupted`: the machine's provider takes it back. */
+  readonly how: "exited" | "timed_out" | "cancelled" | "interrupted" | "error";
   readonly detail: string;
 }

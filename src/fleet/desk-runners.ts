@@ -6,11 +6,14 @@ import { backOff, findBackOff } from "../store/back-offs.ts";
 import { clip } from "../domain/words.ts";
 import { noteFinish, noteHandOver } from "../store/guest.ts";
 import { logTail, runnerLog } from "../store/logs.ts";
+import { noteInterruption } from "../store/reruns.ts";
 import type { Store } from "../store/store.ts";
 import type { GuestEnd, GuestWork } from "./api.ts";
 import { backOffMs } from "./calls.ts";
 import { within, type Clock } from "./clock.ts";
 
+/** Why a machine is marked whose guest told of it. */
+export const noticeGiven = "its provider gave notice that it takes the machine back";
 const handOverMs = 60_000;
 /** Between two questions for a job that a runner could be registered for. */
 const noJobMs = 5_000;
@@ -60,9 +63,10 @@ export class RunnerDesk {
     const said = hadJob ? "" : await this.#lastWords(runner.name);
     const reason = `its runner is over${hadJob ? "" : " and had no job"}: ${words}${said}`;
     await this.#store.write(async (tx) => {
+      if (how === "interrupted") await noteInterruption(tx, runner.name, noticeGiven);
       await noteFinish(tx, runner, reason);
       // One that ends by itself before any job does so again: not at once, then.
-      if (hadJob || runner.state !== "up") return;
+      if (hadJob || runner.state !== "up" || how === "interrupted") return;
       const subject = `pool/${runner.pool}`;
       await backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times));
     });

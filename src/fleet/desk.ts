@@ -8,13 +8,16 @@ import { cancelTopic, endJob, findCancellation, findGuest } from "../store/guest
 import { noteStart, redeemClaim } from "../store/guest.ts";
 import type { Artifact, LogFrame } from "../store/logs.ts";
 import { findJob, type StoredJob } from "../store/questions.ts";
+import { noteInterruption } from "../store/reruns.ts";
 import { endRunner } from "../store/runners.ts";
 import type { Store } from "../store/store.ts";
+import type { Provider } from "../providers/provider.ts";
 import type { GuestDesk, GuestEnd, GuestWork } from "./api.ts";
 import type { Clock } from "./clock.ts";
 import { ArtifactDesk } from "./desk-artifacts.ts";
+import { IdentityDesk } from "./desk-identity.ts";
 import { LogDesk } from "./desk-log.ts";
-import { RunnerDesk } from "./desk-runners.ts";
+import { noticeGiven, RunnerDesk } from "./desk-runners.ts";
 import { SourceDesk } from "./desk-sources.ts";
 import { nonceDigest, runnerOf, sameToken, type GuestTokens } from "./desk-tokens.ts";
 import { Topics } from "./desk-topics.ts";
@@ -29,6 +32,7 @@ export interface DeskParts {
   readonly artifacts: ContentFolder;
   readonly pools: readonly Pool[];
   readonly forges: ReadonlyMap<string, Forge>;
+  readonly providers: ReadonlyMap<string, Provider>;
 }
 
 /** The manager's side of what guests ask, on any replica: all that lasts is in the store. */
@@ -40,6 +44,7 @@ export class Desk implements GuestDesk {
   readonly #sources: SourceDesk;
   readonly #artifacts: ArtifactDesk;
   readonly #runners: RunnerDesk;
+  readonly #identity: IdentityDesk;
 
   constructor(parts: DeskParts) {
     const { store, clock } = parts;
@@ -49,10 +54,15 @@ export class Desk implements GuestDesk {
     this.#log = new LogDesk(store);
     this.#sources = new SourceDesk(store, parts.sources);
     this.#artifacts = new ArtifactDesk(store, parts.artifacts);
+    this.#identity = new IdentityDesk(store, clock, parts.providers);
     this.#runners = new RunnerDesk(store, clock, parts.pools);
   }
 
-  async redeem(claim: string, nonce: string): Promise<{ session: string; runner: string }> {
+  async redeem(
+    claim: string,
+    nonce: string,
+    proof = "",
+  ): Promise<{ session: string; runner: string }> {
     const { store, tokens } = this.#parts;
     const runner = runnerOf(claim);
     if (runner === null || !sameToken(claim, tokens.claim(runner))) throw unauthenticated("claim");
@@ -61,6 +71,7 @@ export class Desk implements GuestDesk {
         where: "nonce",
       });
     }
+    await this.#identity.check(runner, proof);
     const digest = nonceDigest(nonce);
     const redeemed = await store.write((tx) => redeemClaim(tx, runner, digest));
     if (redeemed === null) throw unauthenticated("claim");
@@ -136,6 +147,7 @@ export class Desk implements GuestDesk {
     await this.#parts.store.write(async (tx) => {
       const job = await findJob(tx.db, id);
       if (job === null) return;
+      if (end.how === "interrupted") await noteInterruption(tx, runner.name, noticeGiven);
       await endJob(tx, job, { ...outcomeOf(end), exitCode: end.exitCode });
       await endRunner(tx, runner.name, `its job ${id} is over: ${outcomeOf(end).reason}`);
     });
@@ -229,7 +241,8 @@ function outcomeOf({ how, exitCode, detail }: GuestEnd): { outcome: JobOutcome; 
     const outcome = exitCode === 0 ? "success" : "failure";
     return { outcome, reason: detail === "" ? `exit status ${exitCode}` : detail };
   }
-  return { outcome: how, reason: detail === "" ? how.replace("_", " ") : detail };
+  const reason = detail === "" ? how.replace("_", " ") : detail;
+  return { outcome: how === "interrupted" ? "lost" : how, reason };
 }
 
 function unauthenticated(what: "claim" | "session"): MayflyError {

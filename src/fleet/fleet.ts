@@ -20,6 +20,7 @@ import type { Observer } from "./observer.ts";
 import { Listening } from "./listen.ts";
 import { pollForge } from "./poll.ts";
 import { checkedPool, closedPool } from "./pools.ts";
+import { rerunRound } from "./reruns.ts";
 import { Reconciler } from "./reconciler.ts";
 import { Spread } from "./spread.ts";
 import { sweepForge, sweepProvider } from "./sweep.ts";
@@ -263,6 +264,7 @@ class RunningFleet implements Fleet {
         const health = await pollForge(parts, forge, lease, signal);
         this.#forgeHealth.set(forge.name, health);
         if (health.failure !== null) log.warn({ forge: forge.name }, health.failure);
+        await rerunRound({ store, clock, intake, pools: this.pools, log }, forge, lease, signal);
         await sweepForge({ store, clock, log, lagMs: this.#timing.lagMs }, forge, lease, signal);
         return Infinity;
       },
@@ -287,7 +289,8 @@ class RunningFleet implements Fleet {
 
   /** A pool's news wake its keeper; a provider that works again wakes the pools that wait for it. */
   #heard(topic: string): void {
-    if (topic.startsWith("pool/")) this.#keepers.get(topic)?.wake();
+    // The same for a forge of which some job is to be run again.
+    if (topic.startsWith("pool/") || topic.startsWith("forge/")) this.#keepers.get(topic)?.wake();
     if (topic.startsWith("lease/")) this.#spread.wake();
     if (!topic.startsWith("provider/")) return;
     const provider = topic.slice("provider/".length);

@@ -1,4 +1,5 @@
 import { nextStep } from "../domain/lifecycle.ts";
+import { wantsOnDemand } from "../domain/labels.ts";
 import { parseLabelClass, place } from "../domain/matching.ts";
 import { plan, warmClass, type PlanAction } from "../domain/planner.ts";
 import type { Price } from "../domain/money.ts";
@@ -16,6 +17,7 @@ import {
   surplusClasses,
   wantingClasses,
 } from "../store/questions.ts";
+import { rerunClasses } from "../store/reruns.ts";
 import { postponeRunner, recordClaims } from "../store/runners.ts";
 import { RunnerSteps, type StepParts } from "./steps.ts";
 import type { HeldLease } from "./tenure.ts";
@@ -126,10 +128,13 @@ export class Reconciler {
 
   async #claim(lease: HeldLease, actions: readonly PlanAction[]): Promise<void> {
     const { store, calls, log, newName } = this.#parts;
+    if (!actions.some(({ kind }) => kind === "claim")) return;
+    const again = await rerunClasses(store.db, this.pool.name);
     const claims = actions.flatMap((action) => {
       if (action.kind !== "claim") return [];
       const labels = parseLabelClass(action.labelClass);
       const size = this.#sizeOf(labels);
+      const isOnDemand = again.has(action.labelClass) || wantsOnDemand(labels);
       return Array.from({ length: Math.min(action.count, inFlightMax) }, () => ({
         name: newName(this.pool.name),
         pool: this.pool.name,
@@ -138,8 +143,9 @@ export class Reconciler {
         labels,
         labelClass: action.labelClass,
         size,
-        price: calls.provider.price(size),
+        price: calls.provider.price(size, isOnDemand),
         reason: action.reason,
+        ...(isOnDemand ? { isOnDemand } : {}),
       }));
     });
     if (claims.length === 0) return;

@@ -117,13 +117,14 @@ export class RunnerSteps {
   }
 
   #make(
-    { name, size }: Runner,
+    { name, size, isOnDemand }: Runner,
     program: Program,
     lease: HeldLease,
     signal: AbortSignal,
   ): Promise<Machine> {
     const { image, network, accept } = this.#pool;
-    const spec = { name, size, image, network, trust: accept };
+    const kind = isOnDemand === true ? { isOnDemand } : {};
+    const spec = { name, size, image, network, trust: accept, ...kind };
     return this.#parts.calls.create(spec, program, lease, signal);
   }
 

@@ -4,6 +4,7 @@ import { addFacts } from "../store/facts.ts";
 import { endJobOf } from "../store/jobs.ts";
 import { checkLease, type Lease } from "../store/leases.ts";
 import { livingAmong, livingRunners } from "../store/questions.ts";
+import { noteInterruption } from "../store/reruns.ts";
 import { moveRunner } from "../store/runners.ts";
 import { seeAgain } from "../store/sightings.ts";
 import type { Store } from "../store/store.ts";
@@ -44,8 +45,11 @@ export async function sweepProvider(
   const missing = expected.filter((name) => !byName.has(name));
   const exited = expected.filter((name) => byName.get(name)?.state === "ended");
 
+  const takenBack = machines.filter(({ isInterrupted }) => isInterrupted === true);
   const again = await store.write(async (tx) => {
     await checkLease(tx, lease);
+    // What a provider says it did needs no second look; and soon the forge may end it otherwise.
+    for (const machine of takenBack) await noteInterruption(tx, machine.name, exitOf(machine));
     return {
       strays: await seeAgain(tx, "stray-machine", owner, strays, parts.lagMs),
       missing: await seeAgain(tx, "missing", owner, missing, parts.lagMs),

@@ -58,6 +58,14 @@ export interface RunnerOrders {
   readonly startedText: string;
 }
 
+/** What a forge says of the wish to run a job again. */
+export type RerunAnswer =
+  /** It runs again, or will. */
+  | { readonly kind: "asked" }
+  /** Not yet, as while other jobs of its run are not over. */
+  | { readonly kind: "later"; readonly reason: string }
+  | { readonly kind: "refused"; readonly reason: string };
+
 /** Where jobs come from. Failures are `MayflyError`s. */
 export interface Forge {
   readonly name: string;
@@ -103,6 +111,13 @@ export interface Forge {
     context: HandOverContext,
     signal: AbortSignal,
   ): Promise<RunnerOrders | null>;
+  /**
+   * Has a job run again whose machine was taken back under it. Never when a person cancelled it, nor
+   * when it has been run again already: asked twice, since an answer may be lost, it finds that out
+   * and says `asked`. `others`: further jobs to be run again, for forges that do so for a whole run.
+   * Absent: nobody there can be asked.
+   */
+  rerun?(job: KnownJob, others: readonly KnownJob[], signal: AbortSignal): Promise<RerunAnswer>;
   registrations(signal: AbortSignal): Promise<readonly Registration[]>;
   /** Removes the registration. `busy`: it has a job; leave its machine alone. */
   remove(name: string, signal: AbortSignal): Promise<"gone" | "busy">;

@@ -22,7 +22,7 @@ use constant {
 # `work`: what the manager said; `places`: where to run it (`work`) and where its files are, if any
 # (`files`); `seconds`: how long it may run; `output`;
 # `orders`: a line of its own.
-# Returns how it ended (exited, timed_out, cancelled, error), its exit status, and a word on why.
+# Returns how it ended (exited, timed_out, cancelled, interrupted, error), its exit status, and a word on why.
 sub run {
     my ($work, $places, $seconds, $output, $orders) = @_;
     my $folder = $places->{work};
@@ -135,7 +135,9 @@ sub decide {
         kill 'KILL', -$self->{pid};
         $self->{kill_at} = $now + 1000;
     }
-    elsif ($Loop::told_to_stop) { $self->stop('error', 'the machine was told to stop') }
+    elsif ($Loop::told_to_stop) {
+        $self->stop($Loop::told_to_stop eq 'USR1' ? ('interrupted', 'its machine is taken back') : ('error', 'the machine was told to stop'));
+    }
     elsif ($self->{order}) { $self->stop(@{ $self->{order} }) }
     elsif ($now >= $self->{limit}) {
         $self->stop('timed_out', 'it ran longer than ' . int(($self->{limit} - $self->{started}) / 1000) . ' s');

@@ -6,7 +6,7 @@ use POSIX ();
 use Clock;
 use Line;
 
-our $told_to_stop;    # a signal asked us to end
+our $told_to_stop;    # the signal that asked us to end
 our $job_group;       # the process group that ends with us
 my ($deadline, @lines, $bell, $ring);
 
@@ -19,7 +19,8 @@ sub begin {
     # A signal only rings; select hears it, so that none is lost between a look and a sleep.
     $SIG{PIPE} = 'IGNORE';
     $SIG{CHLD} = sub { local $!; syswrite $ring, '.' };
-    $SIG{$_} = sub { local $!; $told_to_stop = 1; syswrite $ring, '.' } for qw(TERM INT);
+    # USR1: the machine's provider takes it back.
+    $SIG{$_} = sub { local $!; $told_to_stop ||= $_[0]; syswrite $ring, '.' } for qw(TERM INT USR1);
     # Should anything block the loop itself.
     $SIG{ALRM} = \&end_at_deadline;
     end_within($seconds);

@@ -73,7 +73,7 @@ sub redeem {
     open my $random, '<:raw', '/dev/urandom' or die "no randomness: $!\n";
     read($random, my $bytes, 16) == 16 or die "no randomness\n";
     my $answer = Loop::call($line, method => 'POST', path => 'redeem', within => ALONE_MS,
-        Wire::form(nonce => unpack 'H*', $bytes));
+        Wire::form(nonce => unpack('H*', $bytes), defined $ENV{MAYFLY_PROOF} ? (proof => delete $ENV{MAYFLY_PROOF}) : ()));
     die "no manager answered\n" if !$answer;
     die 'the claim was refused: ', Wire::refusal($answer), "\n" if $answer->{status} != 200;
     return Wire::first(Wire::read_pairs($answer->{body}), 'session');

@@ -40,7 +40,8 @@ export interface Subject {
 
 const timeout = 120_000;
 /** Variables that a provider may add to those declared. */
-const ambient = /^(PATH|HOME|TMPDIR|HOSTNAME|TERM|PWD|SHLVL|_|container|MAYFLY_MACHINE)$/;
+const ambient =
+  /^(PATH|HOME|TMPDIR|HOSTNAME|TERM|PWD|SHLVL|_|container|MAYFLY_MACHINE|MAYFLY_PROOF)$/;
 /** Words that a shell, or a careless join, would spoil. */
 const awkward = [
   "",

@@ -11,6 +11,8 @@ export interface MachineSpec {
   readonly image: string | null;
   readonly network: boolean;
   readonly trust: readonly TrustClass[];
+  /** No machine that the provider may take back, where it has both kinds. */
+  readonly isOnDemand?: true;
 }
 
 export interface Machine {
@@ -24,6 +26,8 @@ export interface Machine {
   readonly exitCode: number | null;
   /** How it ended, in words, where there is more to say: it panicked, it was out of time. */
   readonly end?: string;
+  /** Its provider took it back, as cheap capacity may be: its job is worth another try. */
+  readonly isInterrupted?: true;
 }
 
 /** What a provider's machines can be; offered as labels and used to refuse early. */
@@ -61,7 +65,14 @@ export interface Provider {
   list(signal: AbortSignal): Promise<readonly Machine[]>;
   /** `gone`: it is not there any more, nor anything of it. `ending`: ask again. */
   destroy(name: string, signal: AbortSignal): Promise<"gone" | "ending">;
-  price(size: Size): Price;
+  /**
+   * Asked before the claim of this machine's guest is redeemed: whether `proof`, which the machine's
+   * own start got hold of and left to its program in MAYFLY_PROOF, shows that it is this machine. Null: it does. Else why not, in words. A
+   * `ProviderError`: that cannot be told now, and the guest asks again. Absent: whoever holds a
+   * claim is believed.
+   */
+  readonly prove?: (name: string, proof: string, signal: AbortSignal) => Promise<string | null>;
+  price(size: Size, isOnDemand?: boolean): Price;
   lends(): Capabilities;
   check(signal: AbortSignal): Promise<readonly Check[]>;
   /**

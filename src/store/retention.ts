@@ -42,6 +42,7 @@ function pruneJobs(store: Store, now: number): Promise<number> {
     await db.deleteFrom("log_frames").where("job", "in", ids).execute();
     await db.deleteFrom("artifacts").where("job", "in", ids).execute();
     await db.deleteFrom("facts").where("subject", "in", ids).execute();
+    await db.deleteFrom("reruns").where("job", "in", ids).execute();
     await db.deleteFrom("jobs").where("id", "in", ids).execute();
     return ids.length;
   });

@@ -60,6 +60,7 @@ export function toRunner(row: RunnerRow): Runner {
     goneAt: row.gone_at,
     dueAt: row.due_at,
     tries: row.tries,
+    ...(row.on_demand === 1 ? { isOnDemand: true } : {}),
     costMicroUsd: row.cost_micro_usd,
   };
 }

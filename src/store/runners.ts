@@ -11,7 +11,16 @@ import { runnerTally } from "./tallies.ts";
 /** What a claim decides; everything outside is derived from it. */
 export type Claim = Pick<
   Runner,
-  "name" | "pool" | "forge" | "provider" | "labels" | "labelClass" | "size" | "price" | "reason"
+  | "name"
+  | "pool"
+  | "forge"
+  | "provider"
+  | "labels"
+  | "labelClass"
+  | "size"
+  | "price"
+  | "reason"
+  | "isOnDemand"
 >;
 
 const insertRunners = inserter("runners", [
@@ -28,6 +37,7 @@ const insertRunners = inserter("runners", [
   "claimed_at",
   "born_at",
   "due_at",
+  "on_demand",
   "tries",
   "cost_micro_usd",
 ]);
@@ -189,6 +199,7 @@ function claimRow(claim: Claim, now: number) {
     // Its machine is asked for at once; a manager that dies in between may have asked.
     born_at: now,
     due_at: now,
+    on_demand: claim.isOnDemand === true ? 1 : null,
     tries: 0,
     cost_micro_usd: 0,
   };

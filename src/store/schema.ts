@@ -28,6 +28,7 @@ export interface Tables {
   log_frames: { job: string; seq: number; at: number; stream: string; bytes: Uint8Array };
   artifacts: { job: string; path: string; size: number; sha256: string; at: number };
   cancellations: { job: string; at: number; reason: string };
+  reruns: RerunsTable;
   settings: { key: string; value: string };
   forecasts: { pool: string; saved_at: number; state: string };
 }
@@ -83,8 +84,30 @@ export interface RunnersTable {
   ended_at: number | null;
   gone_at: number | null;
   due_at: number | null;
+  /** When its provider took its machine back, or said that it will. */
+  interrupted_at: number | null;
+  /** 1: no machine that may be taken back. */
+  on_demand: number | null;
   tries: number;
   cost_micro_usd: number;
+}
+
+/** Jobs whose machine was taken back, with what became of the wish to run them again. */
+export interface RerunsTable {
+  job: string;
+  forge: string;
+  pool: string | null;
+  label_class: string;
+  /** `asking`: recorded before the forge is asked; nobody knows whether it was. */
+  state: "wanted" | "asking" | "asked" | "done" | "given_up";
+  reason: string;
+  at: number;
+  asked_at: number | null;
+  next_at: number;
+  deadline_at: number;
+  tries: number;
+  /** The attempt that runs instead. */
+  again: string | null;
 }
 
 export interface FactsTable {

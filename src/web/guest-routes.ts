@@ -32,7 +32,8 @@ export function guestRoutes(
 
   app.post("/v1/guest/redeem", async (c) => {
     const form = await readForm(c, budget);
-    const { session, runner } = await desk.redeem(token(c), form.get("nonce") ?? "");
+    const proof = form.get("proof") ?? "";
+    const { session, runner } = await desk.redeem(token(c), form.get("nonce") ?? "", proof);
     return pairs({ session, runner });
   });
 
@@ -124,7 +125,7 @@ async function readForm(c: Context<Env>, budget: BodyBudget): Promise<URLSearchP
   return new URLSearchParams(Buffer.from(await read(c, budget, formBytesMax)).toString());
 }
 
-const ends = ["exited", "timed_out", "cancelled", "error"] as const;
+const ends = ["exited", "timed_out", "cancelled", "interrupted", "error"] as const;
 
 function readEnd(form: URLSearchParams): GuestEnd {
   const how = ends.find((known) => known === form.get("how"));

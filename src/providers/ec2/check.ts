@@ -13,6 +13,8 @@ export interface CheckParts {
   readonly launcher: Launcher;
   readonly lends: Capabilities;
   readonly installation: string;
+  /** Whether identity documents can be verified. */
+  readonly proves: boolean;
 }
 
 const permission = "see the table of permissions in the manual's page of ec2";
@@ -33,9 +35,25 @@ export async function checkEc2(parts: CheckParts): Promise<readonly Check[]> {
       return options.subnets.map((id) => `${id} in ${zones.get(id) ?? "no zone"}`).join(", ");
     }),
     await inbound(parts),
+    identity(parts),
     ...(await launches(parts)),
     await ends(parts),
   ];
+}
+
+function identity({ options, proves }: CheckParts): Check {
+  const name = "identity of machines";
+  if (proves) {
+    const detail = "a claim is redeemed only by the instance that it was made for";
+    return { name, ok: true, detail, mend: null, isOptional: true };
+  }
+  return {
+    name,
+    ok: false,
+    detail: `no key of ${options.region} is known: whoever copies a claim first is believed`,
+    mend: "take AWS's RSA certificate of the region into a file, and set identityCertificate",
+    isOptional: true,
+  };
 }
 
 async function inbound({ options, cloud }: CheckParts): Promise<Check> {

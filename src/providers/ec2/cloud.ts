@@ -7,7 +7,7 @@ import {
   DescribeSubnetsCommand,
   RunInstancesCommand,
   TerminateInstancesCommand,
-  type Instance,
+  type Reservation,
   type RunInstancesCommandInput,
 } from "@aws-sdk/client-ec2";
 import {
@@ -107,10 +107,10 @@ export class Cloud {
   async run(input: () => RunInstancesCommandInput): Promise<Seen> {
     // Made when its turn has come: many that wait need not be in memory.
     const call = () => this.#ec2Client.send(new RunInstancesCommand(input()));
-    const { Instances } = await this.#running(() =>
+    const { Instances, OwnerId } = await this.#running(() =>
       this.#call("RunInstances", this.#runs, call, 1),
     );
-    const seen = Instances?.[0] && seenOf(Instances[0]);
+    const seen = Instances?.[0] && seenOf(Instances[0], OwnerId);
     if (seen) return seen;
     throw new ProviderError("unreachable", "RunInstances: an answer without an instance");
   }
@@ -118,6 +118,19 @@ export class Cloud {
   /** The instances that bear this machine's name, over ones too. */
   find(name: string): Promise<readonly Seen[]> {
     return this.#lookups.ask(name);
+  }
+
+  /** One instance by its id, and null when EC2 does not show it (yet). */
+  async instance(id: string): Promise<Seen | null> {
+    const command = new DescribeInstancesCommand({ InstanceIds: [id] });
+    try {
+      const call = () => this.#ec2Client.send(command);
+      const { Reservations } = await this.#call("DescribeInstances", this.#reads, call);
+      return shown(Reservations)[0] ?? null;
+    } catch (error) {
+      if (error instanceof ProviderError && error.kind === "gone") return null;
+      throw error;
+    }
   }
 
   /** All instances of this installation, page by page. */
@@ -279,9 +292,7 @@ export class Cloud {
       const call = () => this.#ec2Client.send(command);
       const pace = hasTurn && page === 0 ? null : this.#reads;
       const answer = await this.#call("DescribeInstances", pace, call);
-      const instances: Instance[] =
-        answer.Reservations?.flatMap((each) => each.Instances ?? []) ?? [];
-      found.push(...instances.map(seenOf).filter((seen) => seen !== null));
+      found.push(...shown(answer.Reservations));
       token = answer.NextToken || undefined;
       if (token === undefined) return found;
     }
@@ -332,6 +343,12 @@ export class Cloud {
       }
     }
   }
+}
+
+function shown(reservations: readonly Reservation[] = []): readonly Seen[] {
+  return reservations.flatMap(({ Instances, OwnerId }) =>
+    (Instances ?? []).flatMap((instance) => seenOf(instance, OwnerId) ?? []),
+  );
 }
 
 function ignoreGone(error: unknown): void {

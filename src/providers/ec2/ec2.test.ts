@@ -353,6 +353,7 @@ describe("the ec2 provider", { skip, timeout: 300_000 }, () => {
         ["account", true],
         ["subnets", true],
         ["security groups", true],
+        ["identity of machines", true],
         ["image for x64", true],
         ["start for x64", true],
         ["end", true],

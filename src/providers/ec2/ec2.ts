@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { ProviderError } from "../../domain/errors.ts";
 import type { Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
@@ -10,6 +11,7 @@ import type { Provider, ProviderContext } from "../provider.ts";
 import { Breaker } from "./breaker.ts";
 import { checkEc2 } from "./check.ts";
 import { Cloud } from "./cloud.ts";
+import { identityKeys, mismatch, readIdentity } from "./identity.ts";
 import { Images } from "./images.ts";
 import * as instances from "./instances.ts";
 import type { Seen } from "./instances.ts";
@@ -39,6 +41,8 @@ export async function open(options: Ec2Options, context: ProviderContext): Promi
 
 class Ec2 implements Provider {
   readonly name: string;
+  /** Absent where identity documents cannot be verified: then a claim alone counts. */
+  readonly prove?: NonNullable<Provider["prove"]>;
   readonly #options: Ec2Options;
   readonly #context: ProviderContext;
   readonly #types: readonly InstanceType[];
@@ -66,6 +70,14 @@ class Ec2 implements Provider {
     this.#types = types;
     this.#cloud = cloud;
     const { now, log, installation } = context;
+    const keys = identityKeys(options);
+    if (keys.length > 0) {
+      this.prove = async (machine, proof, signal) => {
+        refuseName(installation, machine);
+        refuseAborted(signal);
+        return untilAborted(signal, this.#prove(machine, proof, keys));
+      };
+    }
     this.#breaker = new Breaker(now);
     this.#images = new Images(cloud, now);
     this.#prices = new Prices(now, () =>
@@ -75,7 +87,16 @@ class Ec2 implements Provider {
       ),
     );
     const breaker = this.#breaker;
-    this.#launcher = new Launcher({ options, installation, types, cloud, breaker, now, log });
+    this.#launcher = new Launcher({
+      options,
+      installation,
+      types,
+      proves: keys.length > 0,
+      cloud,
+      breaker,
+      now,
+      log,
+    });
   }
 
   async create(spec: MachineSpec, program: Program, signal: AbortSignal): Promise<Machine> {
@@ -98,10 +119,11 @@ class Ec2 implements Provider {
     return this.#inTurn(name, signal, () => this.#destroy(name));
   }
 
-  price(size: Size): Price {
+  price(size: Size, isOnDemand = false): Price {
     const [cheapest] = fitting(this.#types, size);
     const type = cheapest ?? this.#types.at(-1)!;
-    return this.#prices.of(type, this.#options.market !== "on-demand");
+    const { market } = this.#options;
+    return this.#prices.of(type, market === "spot" || (market === "spot-first" && !isOnDemand));
   }
 
   lends(): Capabilities {
@@ -130,7 +152,10 @@ class Ec2 implements Provider {
     const { lends, launcher } = { lends: this.lends(), launcher: this.#launcher };
     const parts = { options: this.#options, cloud: this.#cloud, images: this.#images };
     const installation = this.#context.installation;
-    return untilAborted(signal, checkEc2({ ...parts, lends, launcher, installation }));
+    return untilAborted(
+      signal,
+      checkEc2({ ...parts, lends, launcher, installation, proves: this.prove !== undefined }),
+    );
   }
 
   async prepare(): Promise<void> {}
@@ -174,10 +199,29 @@ class Ec2 implements Provider {
     return `${secretPrefix(this.#context.installation)}/${id}`;
   }
 
+  async #prove(name: string, proof: string, keys: readonly KeyObject[]): Promise<string | null> {
+    const identity = readIdentity(proof, keys);
+    if (typeof identity === "string") return identity;
+    const { region } = this.#options;
+    if (identity.region !== region) return `it is in ${identity.region}, and not in ${region}`;
+    const known = this.#madeLately(name) ?? instances.chosen(await this.#living(name));
+    if (known !== undefined) return mismatch(identity, known);
+    // A list by tags lags behind more than the instance itself.
+    const named = await this.#cloud.instance(identity.instanceId);
+    if (named === null || !this.#counts(named)) {
+      throw new ProviderError("unreachable", `EC2 does not show ${identity.instanceId} yet`);
+    }
+    if (named.name === name) return mismatch(identity, named);
+    return `${identity.instanceId} is not the machine of this name`;
+  }
+
   /** What EC2 shows under a name, and what we just made, without those whose end is known. */
   async #living(name: string): Promise<readonly Seen[]> {
-    const found = (await this.#cloud.find(name)).filter((seen) => this.#counts(seen));
+    const shown = await this.#cloud.find(name);
+    const found = shown.filter((seen) => this.#counts(seen));
     if (found.length > 0) return found;
+    // Shown as over, it needs no remembering.
+    if (shown.some(({ id }) => id === this.#made.get(name)?.id)) this.#made.delete(name);
     const made = this.#madeLately(name);
     return made === undefined ? [] : [made];
   }

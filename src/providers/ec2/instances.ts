@@ -19,12 +19,14 @@ export interface Seen {
   readonly isSpot: boolean;
   readonly type: string;
   readonly subnet: string;
+  /** The account that launched it. */
+  readonly account: string;
   /** Why it is in its state: `Server.SpotInstanceTermination`. */
   readonly reason: string;
 }
 
 /** Null for one without an id or the tag of a name. */
-export function seenOf(instance: Instance): Seen | null {
+export function seenOf(instance: Instance, account: string | undefined): Seen | null {
   const byKey = new Map(instance.Tags?.map(({ Key, Value }) => [Key, Value]));
   const name = byKey.get(tags.machine);
   if (instance.InstanceId === undefined || name === undefined) return null;
@@ -38,6 +40,7 @@ export function seenOf(instance: Instance): Seen | null {
     isSpot: instance.InstanceLifecycle === "spot",
     type: instance.InstanceType ?? "",
     subnet: instance.SubnetId ?? "",
+    account: account ?? "",
     reason: instance.StateReason?.Code ?? "",
   };
 }
@@ -72,7 +75,12 @@ export function machineOf(seen: Seen): Machine {
   if (state === "pending") return { ...machine, state: "booting" };
   if (state === "running") return { ...machine, state: "running" };
   const end = Object.hasOwn(ends, reason) ? ends[reason] : undefined;
-  return { ...machine, state: "ended", ...(end === undefined ? {} : { end }) };
+  return {
+    ...machine,
+    state: "ended",
+    ...(end === undefined ? {} : { end }),
+    ...(isInterruption(seen) ? { isInterrupted: true } : {}),
+  };
 }
 
 /**

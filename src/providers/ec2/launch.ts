@@ -51,8 +51,9 @@ function placesFor(
         })),
       )
       .slice(0, most);
+  const noSpot = options.market === "on-demand" || (spec.isOnDemand && options.market !== "spot");
   return [
-    ...(options.market === "on-demand" ? [] : all(true, spotTriesMax)),
+    ...(noSpot ? [] : all(true, spotTriesMax)),
     ...(options.market === "spot" ? [] : all(false, onDemandTriesMax)),
   ];
 }
@@ -62,6 +63,8 @@ export interface LaunchParts {
   readonly options: Ec2Options;
   readonly installation: string;
   readonly types: readonly InstanceType[];
+  /** Whether identity documents can be verified. */
+  readonly proves: boolean;
   readonly cloud: Cloud;
   readonly breaker: Breaker;
   readonly now: () => number;
@@ -193,7 +196,7 @@ export class Launcher {
       MaxCount: 1,
       ImageId: image.id,
       InstanceType: type.name as never,
-      UserData: userData({ program, isSpot, secret }),
+      UserData: userData({ program, isSpot, proves: this.#parts.proves, secret }),
       // Whatever happens in the machine, its end is the instance's end.
       InstanceInitiatedShutdownBehavior: "terminate",
       // One hop: a container of the job does not reach the metadata.

@@ -91,6 +91,11 @@ export const ec2Options = z.strictObject({
     })
     .optional()
     .describe("Credentials. Default: what AWS's SDK finds, such as the role of this host."),
+  identityCertificate: secret
+    .optional()
+    .describe(
+      "AWS's RSA certificate for the identity documents of this region, PEM; several may follow one another. Default: the key that AWS published, where Mayfly knows it.",
+    ),
   endpoint: z.url().optional().describe("Another address of EC2's and SSM's API, for tests."),
 });
 export type Ec2Options = z.infer<typeof ec2Options>;

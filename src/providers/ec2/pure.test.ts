@@ -118,6 +118,7 @@ describe("instances of one name", () => {
       isSpot: true,
       type: "",
       subnet: "",
+      account: "",
       reason: "",
     };
     return { id, state, launchedAt, ...rest };
@@ -193,21 +194,23 @@ describe("user data", () => {
       lifeSeconds: 200_000,
     });
     const secret = { region: "ap-southeast-1", prefix: "/mayfly/abcdef" };
-    for (const by of [null, secret]) userData({ program, isSpot: true, secret: by });
+    for (const by of [null, secret]) userData({ program, isSpot: true, proves: true, secret: by });
   });
 
   it("is refused when it would be larger than EC2 takes", () => {
     const content = Array.from({ length: 30_000 }, (_, n) => (n * 7919) % 65_521).join("");
     const file = { path: "large", mode: 0o644, content };
     const program = { files: [file], command: ["true"], environment: {}, deadlineSeconds: 60 };
-    assert.throws(() => userData({ program, isSpot: false, secret: null }), { kind: "invalid" });
+    assert.throws(() => userData({ program, isSpot: false, proves: false, secret: null }), {
+      kind: "invalid",
+    });
     const hidden = { ...program, files: [{ ...file, mode: 0o600 }] };
     assert.throws(() => secretScript(hidden), { kind: "invalid" });
   });
 
   it("is the same for the same program", () => {
     const program = guestProgram({ managerUrl: "a", claim: "b", jobSeconds: 1, lifeSeconds: 2 });
-    const boot = { program, isSpot: true, secret: null };
+    const boot = { program, isSpot: true, proves: true, secret: null };
     assert.equal(userData(boot), userData(structuredClone(boot)));
   });
 
@@ -243,7 +246,10 @@ function booted(contents: string[], words: string[], value: string): void {
       deadlineSeconds: 60,
     };
     mkdirSync(root);
-    const data = Buffer.from(userData({ program, isSpot: false, secret: null }), "base64");
+    const data = Buffer.from(
+      userData({ program, isSpot: false, proves: false, secret: null }),
+      "base64",
+    );
     writeFileSync(join(folder, "script"), gunzipSync(data));
     const PATH = `${folder}/bin:/usr/bin:/bin`;
     const environment = { PATH, MAYFLY_ROOT: root };

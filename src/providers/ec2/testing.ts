@@ -1,7 +1,17 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, sign } from "node:crypto";
 import { once } from "node:events";
-import { chmod, mkdir, mkdtemp, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { homedir, tmpdir } from "node:os";
@@ -11,6 +21,7 @@ import { buffer } from "node:stream/consumers";
 import { promisify } from "node:util";
 import { gunzipSync } from "node:zlib";
 import { execFile } from "node:child_process";
+import { Secret } from "../../domain/secret.ts";
 import { hasTool, lock } from "../debian.ts";
 import { ebsAction, ebsProblem, EbsRules, ImageRules } from "./image-testing.ts";
 import { ec2Options, type Ec2Options } from "./options.ts";
@@ -34,6 +45,7 @@ process.env["AWS_EC2_METADATA_DISABLED"] = "true";
 /** The server's program, installed when it is first wanted, or why there can be none. */
 export async function motoForTests(): Promise<{ path: string } | string> {
   const path = join(cache, "bin", "moto_server");
+  if (!(await hasTool("openssl"))) return "openssl is not installed";
   if (await exists(join(cache, "whole"))) return { path };
   if (!(await hasTool("python3"))) return "python3 is not installed";
   await mkdir(join(cache, ".."), { recursive: true });
@@ -105,6 +117,10 @@ export class Amazon {
   image = "";
   readonly ebs = new EbsRules();
   readonly #images = new ImageRules();
+  /** What an instance is told of itself, and AWS's signature of it; null: nothing. */
+  identity: (id: string) => Identity | null = (id) => this.sign(this.document(id));
+  #signer = { key: "", certificate: "" };
+  readonly #launched = new Map<string, string>();
   readonly #moto: ChildProcess;
   #motoUrl = "";
   readonly #server: Server;
@@ -136,6 +152,7 @@ export class Amazon {
     amazon.#server.listen(0, "127.0.0.1");
     await once(amazon.#server, "listening");
     amazon.url = `http://127.0.0.1:${(amazon.#server.address() as AddressInfo).port}`;
+    amazon.#signer = await makeSigner();
     const subnets = await amazon.ask("DescribeSubnets");
     amazon.subnets = [...subnets.matchAll(/<subnetId>([^<]+)/g)].map(([, id = ""]) => id);
     const groups = await amazon.ask("DescribeSecurityGroups");
@@ -163,6 +180,31 @@ export class Amazon {
       endpoint: this.url,
       ...more,
     });
+  }
+
+  /** The certificate of who signs identity documents here. */
+  get certificate(): Secret {
+    return new Secret({ kind: "file", name: "certificate" }, this.#signer.certificate);
+  }
+
+  /** An instance's identity document, as EC2 writes it. */
+  document(id: string, other: Record<string, unknown> = {}): string {
+    const told = {
+      accountId: "123456789012",
+      architecture: "x86_64",
+      availabilityZone: "us-east-1a",
+      instanceId: id,
+      pendingTime: this.#launched.get(id) ?? new Date().toISOString(),
+      region: "us-east-1",
+      version: "2017-09-30",
+      ...other,
+    };
+    return JSON.stringify(told, null, 2);
+  }
+
+  /** Signed as AWS does, or with somebody else's key. */
+  sign(document: string, key = this.#signer.key): Identity {
+    return { document, signature: sign("sha256", Buffer.from(document), key).toString("base64") };
   }
 
   /** Asks moto itself, past the proxy. */
@@ -315,6 +357,8 @@ export class Amazon {
       const answer = await this.#pass(request, body);
       const id = /<instanceId>([^<]+)/.exec(answer.body)?.[1];
       if (id === undefined) return answer;
+      const launched = /<launchTime>([^<]+)/.exec(answer.body)?.[1];
+      if (launched !== undefined) this.#launched.set(id, launched);
       this.#tokens.set(token, { params: digest, answer, id });
       if (this.boots) await this.#boot(id, params);
       return answer;
@@ -338,8 +382,9 @@ export class Amazon {
     const told = await this.ask("DescribeInstanceAttribute", attribute);
     const data = /<value>([^<]+)/.exec(told)?.[1] ?? "";
     const guest = this.guestFolders.get(installation) ?? "/nonexistent";
-    const play = await Play.start(id, data, guest, this.url, () =>
-      this.ends(id, "Client.InstanceInitiatedShutdown"),
+    const play = await Play.start(
+      { id, data, guest, url: this.url, identity: () => this.identity(id) },
+      () => this.ends(id, "Client.InstanceInitiatedShutdown"),
     );
     this.#played.set(id, play);
   }
@@ -401,6 +446,33 @@ function problem(code: string, status: number): Answer {
   return { status, headers: { "content-type": "text/xml" }, body };
 }
 
+export interface Identity {
+  readonly document: string;
+  readonly signature: string;
+}
+
+/** A key pair of our own in AWS's place, with its certificate. */
+async function makeSigner(): Promise<{ key: string; certificate: string }> {
+  const folder = await mkdtemp(join(tmpdir(), "mayfly-signer-"));
+  try {
+    const to = ["-keyout", join(folder, "key"), "-out", join(folder, "certificate")];
+    const kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/O=Tested/", "-days", "2"];
+    await run("openssl", ["req", "-x509", ...kind, ...to]);
+    const read = (name: string) => readFile(join(folder, name), "utf8");
+    return { key: await read("key"), certificate: await read("certificate") };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface Boot {
+  readonly id: string;
+  readonly data: string;
+  readonly guest: string;
+  readonly url: string;
+  readonly identity: () => Identity | null;
+}
+
 /** Plays one instance: its user data, run in a folder of its own, until it shuts down. */
 class Play {
   isNoticed = false;
@@ -409,8 +481,11 @@ class Play {
   #child!: ChildProcess;
   #over!: Promise<void>;
 
-  private constructor(id: string) {
+  readonly #identity: () => Identity | null;
+
+  private constructor({ id, identity }: Boot) {
     this.#id = id;
+    this.#identity = identity;
   }
 
   #run(child: ChildProcess, folder: string, shutDown: () => Promise<void>): void {
@@ -424,13 +499,8 @@ class Play {
     });
   }
 
-  static async start(
-    id: string,
-    data: string,
-    guestFolder: string,
-    url: string,
-    shutDown: () => Promise<void>,
-  ): Promise<Play> {
+  static async start(boot: Boot, shutDown: () => Promise<void>): Promise<Play> {
+    const { id, data, guest: guestFolder, url } = boot;
     const folder = await mkdtemp(join(tmpdir(), `mayfly-${id}-`));
     const root = join(folder, "root");
     const bin = join(folder, "bin");
@@ -443,7 +513,7 @@ class Play {
     await chmod(join(bin, "shutdown"), 0o755);
     const script = join(folder, "user-data");
     await writeFile(script, gunzipSync(Buffer.from(data, "base64")), { mode: 0o755 });
-    const play = new Play(id);
+    const play = new Play(boot);
     play.#metadata.listen(0, "127.0.0.1");
     await once(play.#metadata, "listening");
     const { port } = play.#metadata.address() as AddressInfo;
@@ -465,7 +535,18 @@ class Play {
   #tell(request: IncomingMessage, response: ServerResponse): void {
     const base = "/latest/meta-data";
     const keys = { AccessKeyId: "role", SecretAccessKey: "a/b+c=", Token: "t/o+k==" };
+    const identity = this.#identity();
     const known: Record<string, string> = {
+      ...(identity === null
+        ? {}
+        : {
+            "/latest/dynamic/instance-identity/document": identity.document,
+            // EC2 breaks it into lines.
+            "/latest/dynamic/instance-identity/signature": identity.signature.replace(
+              /.{76}/g,
+              "$&\n",
+            ),
+          }),
       [`${base}/instance-id`]: this.#id,
       [`${base}/iam/security-credentials/`]: "reader",
       [`${base}/iam/security-credentials/reader`]: JSON.stringify(keys, null, 2),

@@ -12,6 +12,8 @@ export interface Boot {
   readonly program: Program;
   /** Whether EC2 may take it back, so that it has to look out for the notice. */
   readonly isSpot: boolean;
+  /** Whether its guest is to show which instance it is. */
+  readonly proves: boolean;
   /** Where its secret files are, when they are not to be in the user data. */
   readonly secret: { readonly region: string; readonly prefix: string } | null;
 }
@@ -60,7 +62,7 @@ print ask('GET', $ARGV[1], ': ' . ask('PUT', '/latest/api/token', '-ttl-seconds:
 `;
 
 /** The two variables are for tests, which play the machine in a folder. */
-function bootScript({ program, isSpot, secret }: Boot): string {
+function bootScript({ program, isSpot, proves, secret }: Boot): string {
   const files = secret === null ? program.files : program.files.filter((file) => !isSecret(file));
   const seconds = Math.ceil(program.deadlineSeconds);
   const environment = Object.entries(program.environment).map(
@@ -80,14 +82,23 @@ shutdown -h +${Math.ceil(seconds / 60) + 1} >/dev/null 2>&1
 mkdir -p "$root/program" "$root/home" && cd "$root/home" || exit 1
 file() { case $2 in */*) mkdir -p "$root/program/\${2%/*}" ;; esac; (umask 077; cat >"$root/program/$2") && chmod "$1" "$root/program/$2"; }
 file64() { base64 -d | file "$1" "$2"; }
-${files.map(writeFile).join("")}${isSpot || secret !== null ? `meta() { perl -e ${quoted(metadataScript)} "$metadata" "$1"; }\n` : ""}${secret === null ? "" : fetchSecret(secret)}env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME="$root/home"${environment.join("")} sh -c 'exec "$@"' sh${program.command.map((word) => ` ${placed(word)}`).join("")} </dev/null &
+${files.map(writeFile).join("")}${isSpot || proves || secret !== null ? `meta() { perl -e ${quoted(metadataScript)} "$metadata" "$1"; }\n` : ""}${proves ? proveIdentity : ""}${secret === null ? "" : fetchSecret(secret)}env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME="$root/home"${proves ? ' MAYFLY_PROOF="$proof"' : ""}${environment.join("")} sh -c 'exec "$@"' sh${program.command.map((word) => ` ${placed(word)}`).join("")} </dev/null &
 job=$!
 ${isSpot ? watchSpot : ""}wait $job
 `;
 }
 
-/** EC2 gives notice two minutes before; AWS advises to look every five seconds. */
-const watchSpot = `(while sleep 5; do meta /latest/meta-data/spot/instance-action >/dev/null 2>&1 && kill -TERM $job; done) &
+/** What shows which instance this is, for whoever knows AWS's key: the document's very bytes count. */
+const proveIdentity = `identity() { meta "/latest/dynamic/instance-identity/$1"; }
+tries=0
+until document=$(identity document | base64 | tr -d '\\n') signature=$(identity signature | tr -d '\\n'); [ "$document" ] && [ "$signature" ]; do
+  tries=$((tries + 1)); [ $tries -lt 30 ] && sleep 2 || break
+done
+proof=$document.$signature
+`;
+
+/** EC2 gives notice two minutes before; AWS advises to look every five seconds. The guest knows the signal. */
+const watchSpot = `(while sleep 5; do meta /latest/meta-data/spot/instance-action >/dev/null 2>&1 && kill -USR1 $job; done) &
 `;
 
 /**

@@ -63,6 +63,7 @@ interface FakeMachine {
   hiddenLists: number;
   endings: number;
   exitCode: number | null;
+  isInterrupted: boolean;
 }
 
 const defaults: Capabilities = {
@@ -102,6 +103,19 @@ export class FakeProvider implements Provider {
   die(name: string, exitCode: number | null = null): void {
     const machine = this.#machines.get(name);
     if (machine !== undefined) this.#end(machine, exitCode);
+  }
+
+  /** Takes a machine back, as a cloud does with what it sold cheaply. */
+  takeBack(name: string): void {
+    const machine = this.#machines.get(name);
+    if (machine === undefined) return;
+    machine.isInterrupted = true;
+    this.#end(machine, null);
+  }
+
+  /** What a machine was asked for as. */
+  specOf(name: string): MachineSpec | undefined {
+    return this.#machines.get(name)?.spec;
   }
 
   /** Removes a machine behind the fleet's back, as when somebody deletes it by hand. */
@@ -188,6 +202,7 @@ export class FakeProvider implements Provider {
       hiddenLists: step.hiddenLists ?? 0,
       endings: 0,
       exitCode: null,
+      isInterrupted: false,
     };
     this.#machines.set(spec.name, machine);
     const ended = machine.end.signal;
@@ -214,7 +229,9 @@ export class FakeProvider implements Provider {
     const over = machine.end.signal.aborted;
     const running = livedMs >= (this.#options.bootMs ?? 0) ? "running" : "booting";
     const exitCode = over ? machine.exitCode : null;
-    return { name: spec.name, state: over ? "ended" : running, handle, createdAt, exitCode };
+    const state = over ? "ended" : running;
+    const mark = machine.isInterrupted ? { isInterrupted: true as const } : {};
+    return { name: spec.name, state, handle, createdAt, exitCode, ...mark };
   }
 
   #sleep(call: Call, ms: number, signal: AbortSignal): Promise<void> {
