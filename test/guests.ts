@@ -1,4 +1,3 @@
-import { getRequestListener } from "@hono/node-server";
 import { spawn, type ChildProcess } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
@@ -127,9 +126,9 @@ export class Manager {
     this.native = desks.native;
     this.guests = desks.guests;
     this.prune = desks.prune;
-    const listener = getRequestListener(guestRoutes(desks.guests).fetch);
+    const routes = guestRoutes(desks.guests);
     const around = options.around ?? ((inner: RequestListener) => inner);
-    this.#server = createServer(around((request, response) => void listener(request, response)));
+    this.#server = createServer(around((request, response) => void routes(request, response)));
   }
 
   get socket(): string {
@@ -144,7 +143,7 @@ export class Manager {
   async listenTcp(
     tls: { key: Buffer; cert: Buffer } | null = null,
   ): Promise<{ url: string; close: () => void }> {
-    const routes = getRequestListener(guestRoutes(this.guests).fetch);
+    const routes = guestRoutes(this.guests);
     const listener: RequestListener = (request, response) => void routes(request, response);
     const server = tls === null ? createServer(listener) : createTlsServer(tls, listener);
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -7,6 +7,9 @@ import { MayflyError } from "../domain/errors.ts";
 import { counted, quote } from "../domain/words.ts";
 import { git, gitStream, lastLine } from "./git.ts";
 
+/** What makes `git rev-parse` take the word after it for a revision, and for nothing else. */
+const verify = ["--verify", "--quiet", "--end-of-options"];
+
 /** A repository on this machine at a revision, to be sent as a tree. */
 export interface LocalTree {
   /** The name of its folder. */
@@ -27,8 +30,9 @@ export interface LocalTree {
  * `not_found` or `invalid` with what to do.
  */
 export async function localTree(path: string, revision: string | undefined): Promise<LocalTree> {
-  const top = await repositoryAround(path);
-  const commit = await commitOf(top, revision);
+  const folder = await folderAt(path);
+  const { top, commit } =
+    (await topAndCommit(folder, revision)) ?? (await explained(folder, revision));
   return {
     // One that is pushed to has no work tree, and the name that people know ends before this.
     name: basename(top, ".git"),
@@ -43,7 +47,7 @@ export async function localTree(path: string, revision: string | undefined): Pro
   };
 }
 
-async function repositoryAround(path: string): Promise<string> {
+async function folderAt(path: string): Promise<string> {
   const folder = resolve(path);
   const isFolder = (await stat(folder).catch(() => null))?.isDirectory() ?? null;
   if (isFolder !== true) {
@@ -53,6 +57,30 @@ async function repositoryAround(path: string): Promise<string> {
       hint: "Give a repository's folder or its URL; an archive goes with --tarball.",
     });
   }
+  return folder;
+}
+
+interface Place {
+  readonly top: string;
+  readonly commit: string;
+}
+
+/** Both in one call of git; null where that will not do. */
+async function topAndCommit(folder: string, revision = "HEAD"): Promise<Place | null> {
+  const asked = ["--show-toplevel", ...verify, `${revision}^{commit}`];
+  const found = await git(["-C", folder, "rev-parse", ...asked]);
+  const [, top, commit] =
+    /^([^]+)\n([0-9a-f]+)\n$/.exec(found.code === 0 ? found.stdout : "") ?? [];
+  return top === undefined || commit === undefined ? null : { top, commit };
+}
+
+/** Each by itself, so that what is wrong can be told. */
+async function explained(folder: string, revision: string | undefined): Promise<Place> {
+  const top = await repositoryAround(folder);
+  return { top, commit: await commitOf(top, revision) };
+}
+
+async function repositoryAround(folder: string): Promise<string> {
   const found = await git(["-C", folder, "rev-parse", "--show-toplevel"]);
   if (found.code === 0) return found.stdout.replace(/\n$/, "");
   if (/dubious ownership/.test(found.stderr)) {
@@ -73,8 +101,7 @@ async function repositoryAround(path: string): Promise<string> {
 
 async function commitOf(top: string, revision: string | undefined): Promise<string> {
   const asked = revision ?? "HEAD";
-  const verify = ["rev-parse", "--verify", "--quiet", "--end-of-options"];
-  const found = await git(["-C", top, ...verify, `${asked}^{commit}`]);
+  const found = await git(["-C", top, "rev-parse", ...verify, `${asked}^{commit}`]);
   if (found.code === 0) return found.stdout.trim();
   const { code: isUnborn } = await git(["-C", top, "rev-parse", "--verify", "--quiet", "HEAD"]);
   if (revision === undefined || (isUnborn !== 0 && asked === "HEAD")) {
@@ -99,15 +126,17 @@ async function leftOut(
   revision: string | undefined,
 ): Promise<string[]> {
   const words: string[] = [];
-  const { stdout: head } = await git(["-C", top, "rev-parse", "--verify", "--quiet", "HEAD"]);
-  if (revision === undefined || head.trim() === commit) {
+  if (revision === undefined || (await topAndCommit(top))?.commit === commit) {
     const status = await git(["-C", top, "status", "--porcelain", "--untracked-files=normal"]);
     const changed = status.code === 0 ? status.stdout.split("\n").length - 1 : 0;
     if (changed > 0) words.push(`${counted(changed, "change")} not committed`);
   }
-  const modules = await git(["-C", top, "cat-file", "-e", `${commit}:.gitmodules`]);
-  if (modules.code === 0) words.push("the submodules");
-  if (await lacksLargeFiles(top, commit)) words.push("what Git LFS holds (git-lfs is not set up)");
+  const told = ["ls-tree", "--name-only", commit, ".gitattributes", ".gitmodules"];
+  const { stdout: files } = await git(["-C", top, ...told]);
+  if (files.includes(".gitmodules")) words.push("the submodules");
+  if (files.includes(".gitattributes") && (await lacksLargeFiles(top, commit))) {
+    words.push("what Git LFS holds (git-lfs is not set up)");
+  }
   return words;
 }
 
@@ -130,15 +159,9 @@ async function lacksLargeFiles(top: string, commit: string): Promise<boolean> {
  * releases do not count, and a test needs the whole tree.
  */
 async function archive(top: string, commit: string, scratch: string): Promise<Readable> {
-  const objects = await git([
-    "-C",
-    top,
-    "rev-parse",
-    "--path-format=absolute",
-    "--git-path",
-    "objects",
-  ]);
-  const format = await git(["-C", top, "rev-parse", "--show-object-format"]);
+  const asked = ["--show-object-format", "--path-format=absolute", "--git-path", "objects"];
+  const { stdout } = await git(["-C", top, "rev-parse", ...asked]);
+  const [format = "", objects = ""] = stdout.split(/\n([^]*)/);
   const folder = await mkdtemp(join(scratch, "mayfly-archive-"));
   // At once, and at the latest when we end: a command that is done does not wait for anything.
   const remove = (): void => {
@@ -151,14 +174,14 @@ async function archive(top: string, commit: string, scratch: string): Promise<Re
   };
   process.once("exit", remove);
   try {
-    const options = ["--quiet", "--bare", "--template=", `--object-format=${format.stdout.trim()}`];
+    const options = ["--quiet", "--bare", "--template=", `--object-format=${format}`];
     const made = await git(["init", ...options, folder]);
     if (made.code !== 0)
       throw new MayflyError("unavailable", `git could not: ${lastLine(made.stderr)}`);
     await mkdir(join(folder, "info"), { recursive: true });
     await writeFile(join(folder, "info", "attributes"), "* -export-ignore -export-subst\n");
     await mkdir(join(folder, "objects", "info"), { recursive: true });
-    await writeFile(join(folder, "objects", "info", "alternates"), objects.stdout);
+    await writeFile(join(folder, "objects", "info", "alternates"), objects);
   } catch (error) {
     remove();
     throw error;

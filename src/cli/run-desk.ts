@@ -1,4 +1,3 @@
-import { getRequestListener } from "@hono/node-server";
 import { createServer, type RequestListener } from "node:http";
 import type { RunDesk } from "../executor/desk.ts";
 import type { Door } from "../executor/door.ts";
@@ -19,8 +18,9 @@ export interface Served {
 export async function serveDesk(desk: RunDesk, door: Door, path: string): Promise<Served> {
   const draining = new AbortController();
   const routes = guestRoutes(desk, silentLog, draining.signal, artifactBytesMax);
-  const answer = getRequestListener(routes.fetch);
-  const served = await serve(path, door, (incoming, outgoing) => void answer(incoming, outgoing));
+  const served = await serve(path, door, (incoming, outgoing) => {
+    if (!routes(incoming, outgoing)) outgoing.writeHead(404).end();
+  });
   return {
     close: () => {
       draining.abort();

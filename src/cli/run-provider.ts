@@ -4,7 +4,7 @@ import { MayflyError, ProviderError } from "../domain/errors.ts";
 import { listed, nearest, quote } from "../domain/words.ts";
 import type { Log } from "../fleet/log.ts";
 import type { Provider } from "../providers/provider.ts";
-import { isFitForMachines, providers } from "../providers/registry.ts";
+import { isFitForMachines, unconfigured } from "../providers/unconfigured.ts";
 
 export interface ProviderPlaces {
   readonly installation: string;
@@ -15,6 +15,8 @@ export interface ProviderPlaces {
   readonly stays?: () => void;
 }
 
+type Open = (typeof unconfigured)[keyof typeof unconfigured];
+
 export interface Opened {
   readonly kind: string;
   readonly provider: Provider;
@@ -23,7 +25,7 @@ export interface Opened {
 }
 
 /** The best first: a machine, a container, plain processes. */
-const preferred = ["qemu", "podman", "host"];
+const usable = Object.keys(unconfigured) as (keyof typeof unconfigured)[];
 
 function folderOf({ stateFolder }: ProviderPlaces): string {
   return join(stateFolder, "providers");
@@ -34,24 +36,12 @@ const emulated =
 
 /** Opens a provider for runs of this state folder. Throws `ProviderError` when it cannot work. */
 export async function openProvider(kind: string, places: ProviderPlaces): Promise<Provider> {
-  const known = providers[kind];
-  if (known === undefined) throw unknownProvider(kind);
+  const open = (unconfigured as Record<string, Open | undefined>)[kind];
+  if (open === undefined) throw await unusable(kind);
   // Beside those of a server with the same state folder: what one learns of podman, both know.
   const folder = join(folderOf(places), kind);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const parsed = known.options.safeParse(kind === "podman" ? { pull: "missing" } : {});
-  if (!parsed.success) {
-    throw new MayflyError("invalid", `the provider ${kind} needs options, and a run has none`, {
-      where: "--provider",
-      hint: `Take another: ${listed(usable())}.`,
-    });
-  }
-  return known.open(parsed.data, {
-    name: kind,
-    folder,
-    now: () => Date.now(),
-    ...places,
-  });
+  return open({ name: kind, folder, now: () => Date.now(), ...places });
 }
 
 /**
@@ -75,7 +65,7 @@ export async function chooseProvider(
     }
   }
   const faults: string[] = [];
-  for (const kind of usable()) {
+  for (const kind of usable) {
     if (kind === "qemu" && !(await isFitForMachines(folderOf(places), signal))) continue;
     try {
       const provider = await ready(kind, places, progress, signal, kind !== "podman");
@@ -120,15 +110,18 @@ async function refuseLacking(provider: Provider, signal: AbortSignal): Promise<v
   throw new ProviderError("invalid", `${name}: ${detail}${how}`);
 }
 
-function usable(): string[] {
-  return preferred.filter((kind) => kind in providers);
-}
-
-function unknownProvider(kind: string): MayflyError {
-  const meant = nearest(kind, Object.keys(providers));
+async function unusable(kind: string): Promise<MayflyError> {
+  const { providers } = await import("../providers/registry.ts");
+  if (kind in providers) {
+    return new MayflyError("invalid", `the provider ${kind} needs options, and a run has none`, {
+      where: "--provider",
+      hint: `Take another: ${listed(usable)}.`,
+    });
+  }
+  const meant = nearest(kind, usable);
   return new MayflyError("invalid", `there is no provider ${quote(kind)}`, {
     where: "--provider",
-    hint: meant === null ? `There are ${listed(usable())}.` : `Did you mean ${quote(meant)}?`,
+    hint: meant === null ? `There are ${listed(usable)}.` : `Did you mean ${quote(meant)}?`,
   });
 }
 

@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile, readdir, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { z } from "zod";
 import { startOf } from "../providers/processes.ts";
 
 /*
@@ -9,19 +8,17 @@ import { startOf } from "../providers/processes.ts";
  * what a run that was killed has left behind.
  */
 
-const noteSchema = z.object({
-  provider: z.string(),
-  machine: z.string(),
+export interface RunNote {
+  readonly provider: string;
+  readonly machine: string;
   /** The process that runs it, which cannot be mistaken for a later one of the same number. */
-  pid: z.number(),
-  since: z.string().nullable(),
+  readonly pid: number;
+  readonly since: string | null;
   /** Until when the machine was to stay after a failure, ms; null: it was not. */
-  keptUntil: z.number().nullable(),
+  readonly keptUntil: number | null;
   /** What the machine's shell knocks with. */
-  door: z.string(),
-});
-
-export type RunNote = z.infer<typeof noteSchema>;
+  readonly door: string;
+}
 
 /**
  * The prefix of all machines that runs of this state folder make. By the folder, so that runs of
@@ -68,7 +65,7 @@ export class RunFolders {
   async read(machine: string): Promise<RunNote | null> {
     const text = await readFile(join(this.of(machine), "note.json"), "utf8").catch(() => "null");
     try {
-      return noteSchema.parse(JSON.parse(text));
+      return asNote(JSON.parse(text));
     } catch {
       return null;
     }
@@ -91,4 +88,17 @@ export class RunFolders {
   async remove(machine: string): Promise<void> {
     await rm(this.of(machine), { recursive: true, force: true });
   }
+}
+
+/** The note as we wrote it; null: something else. Without a schema, which would take long to load. */
+function asNote(value: unknown): RunNote | null {
+  const { provider, machine, pid, since, keptUntil, door } = (value ?? {}) as Partial<RunNote>;
+  const isNote =
+    typeof provider === "string" &&
+    typeof machine === "string" &&
+    typeof pid === "number" &&
+    (since === null || typeof since === "string") &&
+    (keptUntil === null || typeof keptUntil === "number") &&
+    typeof door === "string";
+  return isNote ? { provider, machine, pid, since, keptUntil, door } : null;
 }

@@ -6,6 +6,7 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import type { ProviderContext } from "./provider.ts";
 import { detect, providers } from "./registry.ts";
+import { defaults } from "./unconfigured.ts";
 
 const signal = AbortSignal.timeout(120_000);
 
@@ -52,6 +53,12 @@ describe("the registry of providers", { timeout: 120_000 }, () => {
     }
     assert.equal(providers.exec.options.safeParse({}).success, false);
     assert.equal(providers.exec.options.safeParse({ command: [] }).success, false);
+  });
+
+  it("sets a run's providers as a configuration that says nothing does", () => {
+    assert.deepEqual(defaults.qemu, providers.qemu.options.parse({}));
+    assert.deepEqual(defaults.podman, providers.podman.options.parse({ pull: "missing" }));
+    assert.deepEqual(defaults.host, providers.host.options.parse({}));
   });
 
   it("has a folder for each kind, and a kind for each folder", async () => {

@@ -1,5 +1,5 @@
 import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { z } from "zod";
 import { ProviderError } from "../domain/errors.ts";
 import type { TrustClass } from "../domain/trust.ts";
@@ -9,6 +9,7 @@ import { hostOptions } from "./host/options.ts";
 import { podmanOptions } from "./podman/options.ts";
 import { qemuOptions } from "./qemu/options.ts";
 import type { Check, Provider, ProviderContext } from "./provider.ts";
+import { isFitForMachines, type unconfigured } from "./unconfigured.ts";
 
 /** A kind of provider: what a configuration may say of it, and how to start it. */
 export interface ProviderKind {
@@ -97,7 +98,7 @@ export const providers: Readonly<
 };
 
 export interface Detected {
-  readonly kind: "qemu" | "podman" | "host";
+  readonly kind: keyof typeof unconfigured;
   readonly ready: boolean;
   /** Why it would not do, or what to know of it; null: nothing. */
   readonly note: string | null;
@@ -125,10 +126,4 @@ export async function detect(folder: string, signal: AbortSignal): Promise<reado
     { kind: "podman", ready: fault === null, note: fault },
     { kind: "host", ready: process.platform !== "win32", note: processes },
   ];
-}
-
-/** Whether `qemu` is to be taken where nobody says what to take. `folder` as for `detect`. */
-export async function isFitForMachines(folder: string, signal: AbortSignal): Promise<boolean> {
-  const { fitness } = await import("./qemu/fitness.ts");
-  return (await fitness(join(folder, "qemu"), dirname(folder), signal)) === null;
 }

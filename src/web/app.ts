@@ -1,4 +1,4 @@
-import { Hono, type Context } from "hono";
+import type { Context, Hono } from "hono";
 import { problemResponse, toProblem } from "./errors.ts";
 import { feedRoutes } from "./api/feed.ts";
 import { fleetRoutes } from "./api/fleet.ts";
@@ -10,7 +10,6 @@ import { machineRoutes } from "./api/machines.ts";
 import { newApi } from "./api/routes.ts";
 import { submitRoutes } from "./api/submit.ts";
 import { guard, isPage, securityHeaders } from "./guard.ts";
-import { guestRoutes } from "./guest-routes.ts";
 import { pageRoutes } from "./pages/routes.ts";
 import { problemPage } from "./pages/problem.ts";
 import { MayflyError } from "../domain/errors.ts";
@@ -22,9 +21,8 @@ export function createApp(web: Web): Hono<Env> {
   app.onError((error, c) => refuse(web, c, error));
   app.notFound((c) => refuse(web, c, new MayflyError("not_found", "there is no such page")));
 
-  // These two prove themselves: by a signature, and by a claim or session of a machine.
+  // They prove themselves by a signature.
   app.route("/", forgeEventRoutes(web));
-  app.route("/", guestRoutes(web.fleet.guests, web.log, web.draining));
 
   app.use("*", securityHeaders, guard(web));
   for (const routes of [
@@ -55,17 +53,6 @@ export function createApp(web: Web): Hono<Env> {
     },
     security: [{}, { token: [] }],
   });
-  return app;
-}
-
-/** What is served on the guests' socket: what machines may ask, and nothing else. */
-export function createGuestApp(web: Web): Hono<Env> {
-  const app = new Hono<Env>();
-  app.onError((error) => problemResponse(toProblem(error, web.log)));
-  app.notFound(() =>
-    problemResponse(toProblem(new MayflyError("not_found", "there is no such path"), web.log)),
-  );
-  app.route("/", guestRoutes(web.fleet.guests, web.log, web.draining));
   return app;
 }
 

@@ -1,5 +1,6 @@
-import { Hono, type Context } from "hono";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { MayflyError } from "../domain/errors.ts";
 import { artifactBytesMax } from "../domain/native-work.ts";
 import type { GuestDesk, GuestEnd } from "../fleet/api.ts";
@@ -7,7 +8,7 @@ import { silentLog, type Log } from "../fleet/log.ts";
 import { batchBytesMax, encodePairs, parseFrames } from "../guest/wire.ts";
 import { BodyBudget, readBody } from "./body.ts";
 import { toProblem } from "./errors.ts";
-import { refuseWhenDraining, type Env } from "./web.ts";
+import { refuseWhenDraining } from "./web.ts";
 
 /** The longest a question is held; a guest asks again then. */
 const waitSecondsMax = 30;
@@ -15,114 +16,162 @@ const formBytesMax = 16 * 1024;
 /** Batches held in memory at once. Beyond, guests are told to come back, and keep theirs. */
 const heldBytesMax = 64 * 1024 * 1024;
 const bodyDeadlineMs = 30_000;
+/** How long the rest of a body is taken in that nobody wants, so that its sender reads why. */
+const restMs = 500;
+
+/** Answers a guest; false: it is none that asks. */
+type GuestRoutes = (incoming: IncomingMessage, outgoing: ServerResponse) => boolean;
+
+interface Question {
+  readonly incoming: IncomingMessage;
+  readonly query: URLSearchParams;
+  /** The claim or session. Throws `unauthenticated`. */
+  readonly token: () => string;
+  readonly form: () => Promise<URLSearchParams>;
+  /** Aborts when the guest hangs up, or is to come back. */
+  readonly until: () => AbortSignal;
+}
+
+/** Pairs, a tree, or nothing. */
+type Answer = Readonly<Record<string, string | readonly string[]>> | Readable | null;
 
 /**
  * What guests ask under `/v1/guest/`, in the words of docs/guest.md. Once `draining` aborts, those
- * who wait are told to come back: they find the next manager.
+ * who wait are told to come back: they find the next manager. Without a framework: `mayfly run` serves
+ * one guest, and loading one took longer than that.
  */
 export function guestRoutes(
   desk: GuestDesk,
   log: Log = silentLog,
   draining: AbortSignal = new AbortController().signal,
   artifactMax: number = artifactBytesMax,
-): Hono<Env> {
-  const app = new Hono<Env>();
+): GuestRoutes {
   const budget = new BodyBudget(heldBytesMax);
-  app.onError((error) => refusal(error, log));
-
-  app.post("/v1/guest/redeem", async (c) => {
-    const form = await readForm(c, budget);
-    const proof = form.get("proof") ?? "";
-    const { session, runner } = await desk.redeem(token(c), form.get("nonce") ?? "", proof);
-    return pairs({ session, runner });
-  });
-
-  app.post("/v1/guest/work", async (c) => {
-    const until = AbortSignal.any([c.req.raw.signal, draining]);
-    const work = await desk.work(token(c), waitMs(c), until);
-    if (work === null) refuseWhenDraining({ draining });
-    if (work === null) return new Response(null, { status: 204 });
-    return pairs({
-      job: work.job,
-      arg: work.command,
-      env: Object.entries(work.environment).map(([name, value]) => `${name}=${value}`),
-      timeout: String(work.timeoutSeconds),
-      artifact: work.artifacts,
-      source: work.hasSource ? "1" : [],
-      file: (work.files ?? []).map(
-        ({ path, mode, content }) => `${mode.toString(8)} ${path}\n${content}`,
-      ),
-      begins: work.startedText ?? [],
-      root: work.artifactRoot ?? [],
-      more: work.hasMore ? "1" : [],
-    });
-  });
-
-  app.get("/v1/guest/source", async (c) => {
-    const tree = await desk.source(token(c));
-    return new Response(Readable.toWeb(tree) as ReadableStream, {
-      headers: { "content-type": "application/x-tar" },
-    });
-  });
-
-  app.post("/v1/guest/append", async (c) => {
-    const session = token(c);
-    const body = await read(c, budget, batchBytesMax);
-    const hasStarted = c.req.query("started") === "1";
-    return ordered(await desk.append(session, parseFrames(body), hasStarted));
-  });
-
-  app.post("/v1/guest/orders", async (c) => {
-    const until = AbortSignal.any([c.req.raw.signal, draining]);
-    const order = await desk.orders(token(c), waitMs(c), until);
-    if (order.cancel === null) refuseWhenDraining({ draining });
-    return ordered(order);
-  });
-
-  app.put("/v1/guest/artifact", async (c) => {
-    // Before any of it is written.
-    if (Number(c.req.header("content-length") ?? 0) > artifactMax) {
-      throw new MayflyError("too_large", `an artifact has at most ${artifactMax} bytes`);
-    }
-    const { sha256, size } = await desk.keepArtifact(
-      token(c),
-      c.req.query("path") ?? "",
-      c.env.incoming,
-    );
-    return pairs({ sha: sha256, size: String(size) });
-  });
-
-  app.post("/v1/guest/finish", async (c) => {
-    const session = token(c);
-    await desk.finish(session, readEnd(await readForm(c, budget)));
-    return pairs({});
-  });
-
-  return app;
+  const read = (incoming: IncomingMessage, maxBytes: number): Promise<Uint8Array> =>
+    readBody(incoming, { maxBytes, deadlineMs: bodyDeadlineMs, budget });
+  const routes: Readonly<Record<string, (question: Question) => Promise<Answer>>> = {
+    "POST redeem": async ({ token, form }) => {
+      const given = await form();
+      const [nonce, proof] = [given.get("nonce") ?? "", given.get("proof") ?? ""];
+      const { session, runner } = await desk.redeem(token(), nonce, proof);
+      return { session, runner };
+    },
+    "POST work": async ({ token, query, until }) => {
+      const work = await desk.work(token(), waitMs(query), until());
+      if (work === null) refuseWhenDraining({ draining });
+      return work === null ? null : workPairs(work);
+    },
+    "GET source": ({ token }) => desk.source(token()),
+    "POST append": async ({ token, query, incoming }) => {
+      const session = token();
+      const frames = parseFrames(await read(incoming, batchBytesMax));
+      return ordered(await desk.append(session, frames, query.get("started") === "1"));
+    },
+    "POST orders": async ({ token, query, until }) => {
+      const order = await desk.orders(token(), waitMs(query), until());
+      if (order.cancel === null) refuseWhenDraining({ draining });
+      return ordered(order);
+    },
+    "PUT artifact": async ({ token, query, incoming }) => {
+      // Before any of it is written.
+      if (Number(incoming.headers["content-length"] ?? 0) > artifactMax) {
+        throw new MayflyError("too_large", `an artifact has at most ${artifactMax} bytes`);
+      }
+      const kept = await desk.keepArtifact(token(), query.get("path") ?? "", incoming);
+      return { sha: kept.sha256, size: String(kept.size) };
+    },
+    "POST finish": async ({ token, form }) => {
+      const session = token();
+      await desk.finish(session, readEnd(await form()));
+      return {};
+    },
+  };
+  return (incoming, outgoing) => {
+    const [, name, query] = /^\/v1\/guest\/([a-z]+)(?:\?(.*))?$/.exec(incoming.url ?? "") ?? [];
+    const route = routes[`${incoming.method} ${name}`];
+    if (route === undefined) return false;
+    const question: Question = {
+      incoming,
+      query: new URLSearchParams(query),
+      token: () => tokenOf(incoming),
+      form: async () =>
+        new URLSearchParams(Buffer.from(await read(incoming, formBytesMax)).toString()),
+      until: () => {
+        const gone = new AbortController();
+        outgoing.once("close", () => gone.abort());
+        return AbortSignal.any([gone.signal, draining]);
+      },
+    };
+    route(question)
+      .then((answer) => send(outgoing, answer))
+      .catch((error: unknown) => refuse(incoming, outgoing, toProblem(error, log)));
+    return true;
+  };
 }
 
-function token(c: Context<Env>): string {
-  const [, given] = /^Bearer ([^\s]{1,300})$/i.exec(c.req.header("authorization") ?? "") ?? [];
+async function send(outgoing: ServerResponse, answer: Answer): Promise<void> {
+  if (answer === null) {
+    outgoing.writeHead(204).end();
+  } else if (answer instanceof Readable) {
+    outgoing.writeHead(200, { "content-type": "application/x-tar" });
+    await pipeline(answer, outgoing).catch(() => outgoing.destroy());
+  } else {
+    sendPairs(outgoing, 200, answer);
+  }
+}
+
+function refuse(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  { status, code, detail }: ReturnType<typeof toProblem>,
+): void {
+  sendPairs(outgoing, status, { error: code, message: detail });
+  if (incoming.complete) return;
+  incoming.resume();
+  setTimeout(() => incoming.complete || incoming.destroy(), restMs).unref();
+}
+
+function sendPairs(
+  outgoing: ServerResponse,
+  status: number,
+  pairs: Parameters<typeof encodePairs>[0],
+): void {
+  const text = encodePairs(pairs);
+  const length = Buffer.byteLength(text);
+  outgoing.writeHead(status, { "content-type": "text/plain", "content-length": length }).end(text);
+}
+
+function workPairs(work: NonNullable<Awaited<ReturnType<GuestDesk["work"]>>>) {
+  return {
+    job: work.job,
+    arg: work.command,
+    env: Object.entries(work.environment).map(([name, value]) => `${name}=${value}`),
+    timeout: String(work.timeoutSeconds),
+    artifact: work.artifacts,
+    source: work.hasSource ? "1" : [],
+    file: (work.files ?? []).map(
+      ({ path, mode, content }) => `${mode.toString(8)} ${path}\n${content}`,
+    ),
+    begins: work.startedText ?? [],
+    root: work.artifactRoot ?? [],
+    more: work.hasMore ? "1" : [],
+  };
+}
+
+function tokenOf({ headers }: IncomingMessage): string {
+  const [, given] = /^Bearer ([^\s]{1,300})$/i.exec(headers.authorization ?? "") ?? [];
   if (given !== undefined) return given;
   throw new MayflyError("unauthenticated", "a claim or a session is needed", {
     where: "authorization",
   });
 }
 
-function waitMs(c: Context<Env>): number {
-  const seconds = Number(c.req.query("wait") ?? 0);
+function waitMs(query: URLSearchParams): number {
+  const seconds = Number(query.get("wait") ?? 0);
   if (!Number.isInteger(seconds) || seconds < 0) {
     throw new MayflyError("invalid", "it must be a whole number of seconds", { where: "wait" });
   }
   return Math.min(seconds, waitSecondsMax) * 1000;
-}
-
-function read(c: Context<Env>, budget: BodyBudget, maxBytes: number): Promise<Uint8Array> {
-  return readBody(c.env.incoming, { maxBytes, deadlineMs: bodyDeadlineMs, budget });
-}
-
-async function readForm(c: Context<Env>, budget: BodyBudget): Promise<URLSearchParams> {
-  return new URLSearchParams(Buffer.from(await read(c, budget, formBytesMax)).toString());
 }
 
 const ends = ["exited", "timed_out", "cancelled", "interrupted", "error"] as const;
@@ -142,18 +191,6 @@ function readEnd(form: URLSearchParams): GuestEnd {
   return { how, exitCode, detail: detail.slice(0, 1000) };
 }
 
-function ordered({ cancel }: { readonly cancel: string | null }): Response {
-  return pairs({ cancel: cancel ?? [] });
-}
-
-function pairs(values: Readonly<Record<string, string | readonly string[]>>): Response {
-  return new Response(encodePairs(values), { headers: { "content-type": "text/plain" } });
-}
-
-function refusal(error: unknown, log: Log): Response {
-  const { status, code, detail } = toProblem(error, log);
-  return new Response(encodePairs({ error: code, message: detail }), {
-    status,
-    headers: { "content-type": "text/plain" },
-  });
+function ordered({ cancel }: { readonly cancel: string | null }): Answer {
+  return { cancel: cancel ?? [] };
 }

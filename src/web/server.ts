@@ -5,9 +5,10 @@ import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
 import { Access, tokenLengthMin } from "./access.ts";
 import { answerEvent } from "./api/forge-events.ts";
-import { createApp, createGuestApp } from "./app.ts";
+import { createApp } from "./app.ts";
 import { BodyBudget } from "./body.ts";
 import { Checks } from "./checks.ts";
+import { guestRoutes } from "./guest-routes.ts";
 import { listenSocket, listenTcp, parseListen, type TcpAddress } from "./listen.ts";
 import type { Metrics } from "./metrics.ts";
 import { EventStreams } from "./sse.ts";
@@ -72,15 +73,20 @@ export async function serve(options: ServeOptions): Promise<Served> {
   };
   try {
     const routes = getRequestListener(createApp(web).fetch);
+    // Guests prove themselves by a claim or session of their machine.
+    const guests = guestRoutes(fleet.guests, log, web.draining);
     const tcp = boundedServer((incoming, outgoing) => {
-      if (!answerEvent(web, incoming, outgoing)) void routes(incoming, outgoing);
+      if (answerEvent(web, incoming, outgoing) || guests(incoming, outgoing)) return;
+      void routes(incoming, outgoing);
     }, limits);
     const port = await listenTcp(tcp, address);
     servers.push(tcp);
     if (options.guestSocket !== null) {
-      const guests = boundedServer(getRequestListener(createGuestApp(web).fetch), limits);
-      await listenSocket(guests, options.guestSocket);
-      servers.push(guests);
+      const local = boundedServer((incoming, outgoing) => {
+        if (!guests(incoming, outgoing)) outgoing.writeHead(404).end();
+      }, limits);
+      await listenSocket(local, options.guestSocket);
+      servers.push(local);
     }
     const host = address.host.includes(":") ? `[${address.host}]` : address.host;
     return { url: `http://${host}:${port}`, drain: () => closing.abort(), close };

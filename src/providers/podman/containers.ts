@@ -1,24 +1,12 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { z } from "zod";
 import { ProviderError } from "../../domain/errors.ts";
 import { lastWords } from "../child.ts";
 import { isOurs } from "../names.ts";
 import type { Machine, ProviderContext } from "../provider.ts";
+import type { Row } from "./answers.ts";
 import { createdLabel, diskLabel, labelsOf } from "./arguments.ts";
 import type { Podman } from "./engine.ts";
 import { failureOf } from "./outcome.ts";
-import { asJson } from "./powers.ts";
-
-/** What `podman ps --format json` says of a container; the labels are ours. */
-const rowSchema = z.object({
-  Id: z.string().regex(/^[0-9a-f]{64}$/),
-  Names: z.array(z.string()),
-  State: z.string(),
-  ExitCode: z.number(),
-  Created: z.number(),
-  Labels: z.record(z.string(), z.string()).nullable(),
-  Size: z.object({ rwSize: z.number() }).nullish(),
-});
 
 export interface Container {
   readonly id: string;
@@ -97,17 +85,18 @@ export class Containers {
     const args = ["ps", "--all", "--no-trunc", "--format=json", ...labels, ...more];
     const { code, stdout, stderr } = await this.#podman.run(args, signal);
     if (code !== 0) throw failureOf("podman could not list its containers", stderr);
-    const rows = z.array(rowSchema).safeParse(asJson(stdout));
-    if (!rows.success) {
+    const { readRows } = await import("./answers.ts");
+    const rows = readRows(stdout);
+    if (rows === null) {
       throw new ProviderError(
         "unreachable",
         `podman's list is not understood: ${lastWords(stderr)}`,
       );
     }
-    return rows.data.flatMap((row) => this.#container(row));
+    return rows.flatMap((row) => this.#container(row));
   }
 
-  #container(row: z.infer<typeof rowSchema>): Container[] {
+  #container(row: Row): Container[] {
     const [name = ""] = row.Names;
     if (!isOurs(this.#context.installation, name)) return [];
     const state = states[row.State] ?? "running";

@@ -1,37 +1,43 @@
 import { randomBytes } from "node:crypto";
 import { access, mkdir, readFile, readlink, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
-import { z } from "zod";
 import { ProviderError } from "../../domain/errors.ts";
 import { lastWords, runTool, toolEnvironment, type Finished } from "../child.ts";
 import { wallArguments } from "./arguments.ts";
 import { Podman, type Settings } from "./engine.ts";
 
-const powersSchema = z.object({
-  rootless: z.boolean(),
-  runtime: z.string(),
-  cgroupManager: z.string(),
-  /** Root of a machine is another user on this host. */
-  userNamespace: z.boolean(),
-  /** Memory, processes and processor time are really limited. */
-  limits: z.boolean(),
-  /** The store can limit a machine's disk. */
-  quota: z.boolean(),
-  /** The store's driver, and where it is. */
-  driver: z.string(),
-  graphRoot: z.string(),
-  /** The highest of these limits that we may set. */
-  nofile: z.number(),
-  nproc: z.number(),
-});
-
 /** What podman on this host can really do, as found by trying. */
-export type Powers = z.infer<typeof powersSchema>;
+export interface Powers {
+  readonly rootless: boolean;
+  readonly runtime: string;
+  readonly cgroupManager: string;
+  /** Root of a machine is another user on this host. */
+  readonly userNamespace: boolean;
+  /** Memory, processes and processor time are really limited. */
+  readonly limits: boolean;
+  /** The store can limit a machine's disk. */
+  readonly quota: boolean;
+  /** The store's driver, and where it is. */
+  readonly driver: string;
+  readonly graphRoot: string;
+  /** The highest of these limits that we may set. */
+  readonly nofile: number;
+  readonly nproc: number;
+}
 
-const infoSchema = z.object({
-  host: z.object({ security: z.object({ rootless: z.boolean() }) }),
-  store: z.object({ graphDriverName: z.string(), graphRoot: z.string() }),
-});
+/** What is kept of them; a file of another Mayfly may lack some. */
+const kinds: Readonly<Record<keyof Powers, "boolean" | "string" | "number">> = {
+  rootless: "boolean",
+  runtime: "string",
+  cgroupManager: "string",
+  userNamespace: "boolean",
+  limits: "boolean",
+  quota: "boolean",
+  driver: "string",
+  graphRoot: "string",
+  nofile: "number",
+  nproc: "number",
+};
 
 const size = { cpu: 1, memoryMb: 64, diskGb: 1 };
 /** In a POSIX shell's own words, since the image holds nothing but the host's /usr, lent. */
@@ -54,12 +60,19 @@ export async function findPowers(folder: string, signal: AbortSignal): Promise<P
   const within = AbortSignal.any([signal, AbortSignal.timeout(120_000)]);
   const kept = join(folder, "powers.json");
   const key = await identity(within);
-  const known = await readFile(kept, "utf8").catch(() => "null");
-  const parsed = z.object({ key: z.literal(key), powers: powersSchema }).safeParse(asJson(known));
-  if (parsed.success) return parsed.data.powers;
+  const known = readKept(await readFile(kept, "utf8").catch(() => "null"), key);
+  if (known !== null) return known;
   const powers = await probe(folder, within);
   await writeFile(kept, JSON.stringify({ key, powers }, null, 2));
   return powers;
+}
+
+function readKept(text: string, key: string): Powers | null {
+  const kept = asJson(text) as { key?: string; powers?: Powers } | null;
+  if (kept?.key !== key || kept.powers == null) return null;
+  const { powers } = kept;
+  const names = Object.keys(kinds) as (keyof Powers)[];
+  return names.every((name) => typeof powers[name] === kinds[name]) ? powers : null;
 }
 
 /** By the program's file where it can be found: asking podman itself takes far longer. */
@@ -190,10 +203,11 @@ async function makeImage(
 
 async function storeOf(podman: Podman, signal: AbortSignal) {
   const { stdout, stderr } = await podman.run(["info", "--format=json"], signal);
-  const info = infoSchema.safeParse(asJson(stdout));
-  if (!info.success) throw new ProviderError("invalid", `podman: ${lastWords(stderr)}`);
-  const { graphDriverName: driver, graphRoot } = info.data.store;
-  return { driver, graphRoot, rootless: info.data.host.security.rootless };
+  const { readInfo } = await import("./answers.ts");
+  const info = readInfo(stdout);
+  if (info === null) throw new ProviderError("invalid", `podman: ${lastWords(stderr)}`);
+  const { graphDriverName: driver, graphRoot } = info.store;
+  return { driver, graphRoot, rootless: info.host.security.rootless };
 }
 
 async function settingsHere(): Promise<Settings[]> {
@@ -239,7 +253,7 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /** What the text says, or null when it is no JSON. */
-export function asJson(text: string): unknown {
+function asJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {

@@ -10,8 +10,9 @@ import { ProviderError } from "../../domain/errors.ts";
 import type { Architecture } from "../../domain/size.ts";
 import { clip } from "../../domain/words.ts";
 import { lastWords } from "../child.ts";
+import { bareEnvironment } from "../local.ts";
 import { qemuBinary } from "./arguments.ts";
-import { qemuMend, toolEnvironment } from "./run.ts";
+import { qemuMend } from "./run.ts";
 
 /** A processor that is emulated takes its time over the firmware, too. */
 const limitMs = 300_000;
@@ -70,7 +71,7 @@ export async function bootDisk(boot: DiskBoot, signal: AbortSignal): Promise<Dis
     const child = spawn(tool, args, {
       cwd: folder,
       // Where QEMU keeps what the machine writes to the disk.
-      env: { ...toolEnvironment(), TMPDIR: folder },
+      env: { ...bareEnvironment(), TMPDIR: folder },
       stdio: ["ignore", "pipe", "pipe"],
     });
     let console = "";
