@@ -3,6 +3,7 @@ import { mkdtemp, rename, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
 import type { Architecture } from "../domain/size.ts";
+import { counted } from "../domain/words.ts";
 import { installationOf } from "../executor/run-folders.ts";
 import { ImageCloud, type Published } from "../providers/ec2/image-cloud.ts";
 import { prunePublished, publish } from "../providers/ec2/image-publish.ts";
@@ -175,7 +176,8 @@ export async function pruneEc2(
   for (const { id, name } of images) await print(`${id} ${name}`);
   for (const id of snapshots) await print(id);
   const verb = options.dryRun ? "would be" : "are";
-  note(`${images.length} images and ${snapshots.length} snapshots ${verb} removed`);
+  const what = `${counted(images.length, "image")} and ${counted(snapshots.length, "snapshot")}`;
+  note(`${what} ${verb} removed`);
   return exit.ok;
 }
 

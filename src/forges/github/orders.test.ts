@@ -20,6 +20,7 @@ echo "arguments: $#"
 echo "config: $ACTIONS_RUNNER_INPUT_JITCONFIG"
 echo "file: $(ls "$TEST_FILES" | grep -c jitconfig)"
 echo "root: \${RUNNER_ALLOW_RUNASROOT:-no} \${ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE}"
+echo "no icu: \${DOTNET_SYSTEM_GLOBALIZATION_INVARIANT:-}"
 echo "here: $PWD"
 echo "left: $(ls -A | tr '\\n' ' ')"
 tr '\\0' ' ' < /proc/$PPID/cmdline | sed 's/^/parent: /'
@@ -127,6 +128,27 @@ describe("starting GitHub's runner", () => {
     assert.ok(output.includes(runnerOrders("x", {}, context).startedText));
     assert.equal((await stat(join(image, ".runner"))).isFile(), true, "the image's stays");
   });
+
+  const isLinux = { skip: process.platform !== "linux" && "elsewhere .NET brings what it needs" };
+  test(
+    "is told to do without ICU where there is none, and not where there is",
+    isLinux,
+    async () => {
+      const programs = join(folder, "ldconfig's");
+      await mkdir(programs);
+      const invariance = async (libraries: string, more: Record<string, string> = {}) => {
+        const fake = `#!/bin/sh\necho "${libraries}"\n`;
+        await writeFile(join(programs, "ldconfig"), fake, { mode: 0o755 });
+        const PATH = `${programs}:${process.env["PATH"]}`;
+        const environment = { MAYFLY_RUNNER_DIR: await installed(), PATH, ...more };
+        return /^no icu: (.*)$/m.exec((await carriedOut({ environment })).output)?.[1];
+      };
+      assert.equal(await invariance("libc.so.6 (libc6,x86-64) => /lib/libc.so.6"), "1");
+      const icu = "libicuuc.so.72 (libc6,x86-64) => /lib/libicuuc.so.72";
+      assert.equal(await invariance(icu), "");
+      assert.equal(await invariance("", { DOTNET_SYSTEM_GLOBALIZATION_INVARIANT: "0" }), "0");
+    },
+  );
 
   test("ends as the runner ends", async () => {
     const environment = { MAYFLY_RUNNER_DIR: await installed(), TEST_EXIT: "7" };

@@ -43,6 +43,10 @@ rm -f "$runner/.runner" "$runner/.credentials" "$runner/.credentials_rsaparams"
 
 # A machine that is root to nobody else: the runner otherwise refuses root.
 [ "$(id -u)" != 0 ] || export RUNNER_ALLOW_RUNASROOT=1
+# .NET ends at its start where the system's loader finds no ICU, unless it is told to do without.
+if [ "$(uname -s)" = Linux ] && ! PATH=$PATH:/usr/sbin:/sbin ldconfig -p 2>/dev/null | grep -q libicuuc; then
+  export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT="${DOTNET_SYSTEM_GLOBALIZATION_INVARIANT:-1}"
+fi
 # A program too old for the server is to end instead of going on for ever.
 export ACTIONS_RUNNER_RETURN_VERSION_DEPRECATED_EXIT_CODE=1
 # A whole day to wait for the job; from its start on, job-started.sh minds its time.

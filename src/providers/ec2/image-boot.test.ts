@@ -79,8 +79,7 @@ describe("an image of EC2", { skip, timeout: 400_000 }, () => {
     ]);
   });
 
-  test("is tried before it may be used; one with a fault is refused in its own words", async () => {
-    await tryDisk(disk, architecture, never);
+  test("is refused when it is tried and has a fault, in its own words", async () => {
     // The system's first bytes; its place is in the second entry of the table.
     const file = await open(disk, "r+");
     const { buffer } = await file.read(Buffer.alloc(8), 0, 8, 1024 + 128 + 32);
