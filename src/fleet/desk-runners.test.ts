@@ -107,6 +107,24 @@ describe("a forge's runner", () => {
     assert.deepEqual(forge.handed, [name]);
   });
 
+  it("that is ended because its machine is taken back marks that machine", async () => {
+    forge.script = "echo Running job: build; sleep 1000";
+    const [name, program] = await manager.claimRunner();
+    const work = join(root, "machine");
+    mkdirSync(work);
+    const guest = startGuest(program, work);
+    await eventually(async () => ((await runnerOf(name)).startedAt === null ? null : true));
+    guest.child.kill("SIGUSR1");
+    assert.equal(await guest.over, 0, guest.console());
+    const told = (await history(manager.store.db, name)).map(({ reason }) => reason);
+    assert.ok(
+      told.includes("its provider gave notice that it takes the machine back"),
+      told.join(),
+    );
+    assert.match((await runnerOf(name)).reason, /its runner is over: its machine is taken back/);
+    assert.equal(await findBackOff(manager.store.db, "pool/small"), null);
+  });
+
   it("is asked for only when the machine is up, and again when an answer was lost", async () => {
     const [secret, name] = await session();
     assert.deepEqual(forge.handed, []);
