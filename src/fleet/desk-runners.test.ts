@@ -163,6 +163,18 @@ describe("a forge's runner", () => {
     assert.deepEqual(forge.handed, [name]);
   });
 
+  it("that its forge will never give ends the machine at once, and says why", async () => {
+    forge.fault = new MayflyError("forbidden", "the token lacks a permission");
+    const [secret, name] = await session();
+    const told = { code: "conflict", message: /acme gave .* no registration: the token lacks/ };
+    await assert.rejects(manager.guests.work(secret, 0, never), told);
+    const { state, reason } = await runnerOf(name);
+    assert.equal(state, "ended");
+    assert.match(reason, /the token lacks a permission/);
+    const found = await findBackOff(manager.store.db, `pool/${manager.pool.name}`);
+    assert.match(found?.reason ?? "", /lacks a permission/);
+  });
+
   it("that ends before any job makes its pool wait", async () => {
     forge.script = "echo no license >&2; exit 1";
     const [name, program] = await manager.claimRunner();
