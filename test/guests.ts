@@ -159,8 +159,12 @@ export class Manager {
   }
 
   /** A claimed runner for jobs with these labels, and its program. */
-  async claimRunner(labels: readonly string[] = [], url = this.url): Promise<[string, Program]> {
-    const name = `test-small-${randomWord(Math.random)}`;
+  async claimRunner(
+    labels: readonly string[] = [],
+    url = this.url,
+    installation = "test",
+  ): Promise<[string, Program]> {
+    const name = `${installation}-small-${randomWord(Math.random)}`;
     await this.store.write(async (tx) => {
       const lease = await takeLease(tx, "pool/small", "test", 60_000);
       if (lease === null) throw new Error("no lease");

@@ -107,6 +107,24 @@ describe("a forge's runner", () => {
     assert.deepEqual(forge.handed, [name]);
   });
 
+  it("that is ended because its machine is taken back marks that machine", async () => {
+    forge.script = "echo Running job: build; sleep 1000";
+    const [name, program] = await manager.claimRunner();
+    const work = join(root, "machine");
+    mkdirSync(work);
+    const guest = startGuest(program, work);
+    await eventually(async () => ((await runnerOf(name)).startedAt === null ? null : true));
+    guest.child.kill("SIGUSR1");
+    assert.equal(await guest.over, 0, guest.console());
+    const told = (await history(manager.store.db, name)).map(({ reason }) => reason);
+    assert.ok(
+      told.includes("its provider gave notice that it takes the machine back"),
+      told.join(),
+    );
+    assert.match((await runnerOf(name)).reason, /its runner is over: its machine is taken back/);
+    assert.equal(await findBackOff(manager.store.db, "pool/small"), null);
+  });
+
   it("is asked for only when the machine is up, and again when an answer was lost", async () => {
     const [secret, name] = await session();
     assert.deepEqual(forge.handed, []);
@@ -143,6 +161,18 @@ describe("a forge's runner", () => {
     const [other] = await session();
     await assert.rejects(manager.guests.work(other, 0, never), refused);
     assert.deepEqual(forge.handed, [name]);
+  });
+
+  it("that its forge will never give ends the machine at once, and says why", async () => {
+    forge.fault = new MayflyError("forbidden", "the token lacks a permission");
+    const [secret, name] = await session();
+    const told = { code: "conflict", message: /acme gave .* no registration: the token lacks/ };
+    await assert.rejects(manager.guests.work(secret, 0, never), told);
+    const { state, reason } = await runnerOf(name);
+    assert.equal(state, "ended");
+    assert.match(reason, /the token lacks a permission/);
+    const found = await findBackOff(manager.store.db, `pool/${manager.pool.name}`);
+    assert.match(found?.reason ?? "", /lacks a permission/);
   });
 
   it("that ends before any job makes its pool wait", async () => {

@@ -7,6 +7,7 @@ import { clip } from "../domain/words.ts";
 import { noteFinish, noteHandOver } from "../store/guest.ts";
 import { logTail, runnerLog } from "../store/logs.ts";
 import { noteInterruption } from "../store/reruns.ts";
+import { moveRunner } from "../store/runners.ts";
 import type { Store } from "../store/store.ts";
 import type { GuestEnd, GuestWork } from "./api.ts";
 import { backOffMs } from "./calls.ts";
@@ -15,6 +16,8 @@ import { within, type Clock } from "./clock.ts";
 /** Why a machine is marked whose guest told of it. */
 export const noticeGiven = "its provider gave notice that it takes the machine back";
 const handOverMs = 60_000;
+/** How long a machine waits for a registration that its forge cannot give. */
+const registrationMs = 5 * 60_000;
 /** Between two questions for a job that a runner could be registered for. */
 const noJobMs = 5_000;
 
@@ -91,10 +94,14 @@ export class RunnerDesk {
       const detail = error instanceof Error ? error.message : String(error);
       const reason = `${forge.name} gave ${runner.name} no registration: ${detail}`;
       const subject = `pool/${pool.name}`;
-      await this.#store.write((tx) =>
-        backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times)),
-      );
-      throw new MayflyError("unavailable", reason);
+      // Asking again changes nothing, or has not for long: the machine costs, and what is wrong is told.
+      const since = runner.handedAt ?? this.#clock.now();
+      const isOver = isFinal(error) || this.#clock.now() - since >= registrationMs;
+      await this.#store.write(async (tx) => {
+        await backOff(tx, subject, reason, (times) => tx.now + backOffMs("unreachable", times));
+        if (isOver) await moveRunner(tx, runner.name, "ended", { reason });
+      });
+      throw new MayflyError(isOver ? "conflict" : "unavailable", reason);
     } finally {
       this.#underWay.delete(runner.name);
     }
@@ -125,6 +132,12 @@ export class RunnerDesk {
     if (found === null || found.until <= this.#clock.now()) return;
     throw new MayflyError("unavailable", found.reason);
   }
+}
+
+/** A refusal that only a person can change. */
+function isFinal(error: unknown): boolean {
+  const final = ["forbidden", "unauthenticated", "invalid", "not_found"];
+  return error instanceof MayflyError && final.includes(error.code);
 }
 
 /** As long as a machine may wait for its job, whatever its pool says. */

@@ -19,6 +19,7 @@ import {
   type GuestProcess,
 } from "../../test/guests.ts";
 import type { Submission } from "../fleet/api.ts";
+import { interruptedJobs } from "../store/reruns.ts";
 import { listArtifacts, type LogFrame } from "../store/logs.ts";
 import { findRunner, type StoredJob } from "../store/questions.ts";
 import { endRunner } from "../store/runners.ts";
@@ -283,6 +284,20 @@ describe("an end from outside", () => {
     const ended = await manager.ended(job.id);
     assert.equal(ended.outcome, "timed_out");
     assert.equal(ended.reason, "it ran longer than 1 s");
+  });
+
+  test("a machine that its provider takes back says so, and its job is worth another try", async () => {
+    const { job, guest } = await start("echo ready; sleep 100");
+    await heard(job.id, "ready");
+    guest.child.kill("SIGUSR1");
+    const ended = await manager.ended(job.id);
+    assert.deepEqual([ended.outcome, ended.reason], ["lost", "its machine is taken back"]);
+    assert.equal(await guest.over, 0);
+    const wanted = await interruptedJobs(manager.store.db, "native", 0, 10);
+    assert.deepEqual(
+      wanted.map(({ id }) => id),
+      [job.id],
+    );
   });
 
   test("a machine that is told to stop says that its job did not end by itself", async () => {

@@ -7,6 +7,7 @@ import { provider, StubFleet } from "../../test/web.ts";
 import { MayflyError } from "../domain/errors.ts";
 import { labelClass } from "../domain/matching.ts";
 import { moveRunner, postponeRunner } from "../store/runners.ts";
+import { findRerun, moveRerun, wantRerun } from "../store/reruns.ts";
 import { Store } from "../store/store.ts";
 import { why } from "./why.ts";
 
@@ -191,4 +192,30 @@ test("a pool's limit of none is told as such", async () => {
     ],
   });
   assert.match(await told(job.id), /has no room for it: pool small is closed \(max 0\)\. $/);
+});
+
+test("a job whose machine was taken back: what becomes of it", async () => {
+  const changes = { state: "ended", outcome: "failure", endedAt: clock.at } as const;
+  const job = await fleet.put({ externalId: `${++count}`, labels: own(), ...changes });
+  assert.match(await told(job.id), /^It failed/);
+  await store.write((tx) =>
+    wantRerun(tx, job, { state: "wanted", reason: "once, on demand", deadlineAt: clock.at + 1000 }),
+  );
+  assert.match(
+    await told(job.id),
+    /^Its machine was taken back under it, and it is to be run again/,
+  );
+  const become = (state: "asked" | "done" | "given_up", reason: string) =>
+    store.write(async (tx) => {
+      const rerun = await findRerun(tx.db, job.id);
+      if (rerun !== null) await moveRerun(tx, rerun, { state, reason, again: "acme-9.2" });
+    });
+  await become("asked", "acme was asked");
+  assert.match(await told(job.id), /waits to be run again: acme was asked/i);
+  await become("done", "it was run again");
+  assert.match(await told(job.id), /it was run again as acme-9\.2/);
+  await become("given_up", "not run again: its run is a month old");
+  const { summary, because } = await why(fleet, job.id, clock.now());
+  assert.match(summary, /^It failed/);
+  assert.match(because.at(-1)?.text ?? "", /its run is a month old/);
 });

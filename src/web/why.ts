@@ -6,6 +6,7 @@ import type { Runner, RunnerState } from "../domain/runner.ts";
 import { counted } from "../domain/words.ts";
 import type { Fleet } from "../fleet/api.ts";
 import { history } from "../store/facts.ts";
+import { findRerun, type Rerun } from "../store/reruns.ts";
 import { findJob, findRunner, type StoredJob } from "../store/questions.ts";
 import { classTally } from "../store/statistics.ts";
 import { costSoFar } from "./views.ts";
@@ -72,7 +73,7 @@ export async function whyJob(
     case "started":
       return whyStarted(job, machine, now);
     case "ended":
-      return whyEnded(job);
+      return againInstead(await findRerun(fleet.store.db, job.id)) ?? whyEnded(job);
   }
 }
 
@@ -191,6 +192,17 @@ const endings: Readonly<Record<JobOutcome, Answer>> = {
   },
   error: { summary: "It could not be prepared.", advice: "Look at its revision and its tree." },
 };
+
+/** Of a job whose machine was taken back: what becomes of it, unless it is left as it ended. */
+function againInstead(rerun: Rerun | null): Answer | null {
+  if (rerun === null || rerun.state === "given_up") return null;
+  const taken = "Its machine was taken back under it";
+  if (rerun.state === "done") {
+    return { summary: `${taken}, and it was run again as ${rerun.again}.`, advice: null };
+  }
+  const next = rerun.state === "asked" ? "waits to be run again" : "is to be run again";
+  return { summary: `${taken}, and it ${next}: ${sentence(rerun.reason)}`, advice: null };
+}
 
 function whyEnded(job: StoredJob): Answer {
   if (job.outcome === null)

@@ -44,6 +44,9 @@ export const eventBody = z.object({ workflow_job: jobAnswer });
 /** `path` ends in `@` and the ref that the run is of. */
 export const runAnswer = z.object({ event: text, path: text });
 
+export const runStateAnswer = z.object({ status: z.string(), run_attempt: id.nullish() });
+export type RunStateAnswer = z.output<typeof runStateAnswer>;
+
 /** `repo` is null when the fork has been deleted; `label` is empty for a push to `refs/for`. */
 const branch = z.object({ label: text, repo_id: z.int(), repo: z.object({ id }).nullish() });
 export const pullAnswer = z.object({ head: branch.nullish(), base: branch.nullish() });

@@ -7,6 +7,8 @@ import {
   registeredAnswer,
   registrationTokenAnswer,
   runnersAnswer,
+  runStateAnswer,
+  type RunStateAnswer,
   versionAnswer,
   type JobAnswer,
   type RunnerAnswer,
@@ -53,6 +55,29 @@ export class GiteaClient {
     const path = repositoryPath(repository);
     if (path === null || !/^\d{1,15}$/.test(id)) return null;
     return this.#rest.find(`${path}/actions/jobs/${id}`, jobAnswer, signal);
+  }
+
+  /** How a run stands. Null: there is none. */
+  async run(repository: string, id: number, signal: AbortSignal): Promise<RunStateAnswer | null> {
+    const path = repositoryPath(repository);
+    if (path === null) return null;
+    return this.#rest.find(`${path}/actions/runs/${id}`, runStateAnswer, signal);
+  }
+
+  /**
+   * Has one job of a run run again, or all that failed in it. Returns the status: 404 and 405 also
+   * from servers before 1.26, which have no such call; 400 and 409 while the run is not over.
+   */
+  async rerun(
+    repository: string,
+    { run, job }: { readonly run: number; readonly job: number | null },
+    signal: AbortSignal,
+  ): Promise<number> {
+    const path = `${repositoryPath(repository) ?? ""}/actions/runs/${run}`;
+    const what = job === null ? "rerun-failed-jobs" : `jobs/${job}/rerun`;
+    const expect = [400, 403, 404, 405, 409, 422];
+    const call = { method: "POST", path: `${path}/${what}`, expect } as const;
+    return (await this.#rest.call(call, signal)).status;
   }
 
   runners(signal: AbortSignal): Promise<readonly RunnerAnswer[]> {

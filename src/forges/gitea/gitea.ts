@@ -15,6 +15,7 @@ import type {
   KnownJob,
   MintContext,
   Registration,
+  RerunAnswer,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -24,6 +25,7 @@ import { GiteaClient } from "./client.ts";
 import { readEvent } from "./event.ts";
 import type { GiteaOptions } from "./options.ts";
 import { ordersFor } from "./orders.ts";
+import { rerunJob } from "./rerun.ts";
 import { GiteaRunners } from "./runners.ts";
 import { attemptOf, countsAtStart, repositoryOf, stateOf, toSighting } from "./sighting.ts";
 import { RunTrust } from "./trust.ts";
@@ -92,6 +94,15 @@ class GiteaForge implements Forge {
     // Run again under the same id: how the earlier attempt went is not to be had any more.
     const over = { state: "ended", outcome: "lost", endedAt: this.#context.now() } as const;
     return { ...sighting, ...over, runner: null, attempt: known.attempt };
+  }
+
+  async rerun(
+    job: KnownJob,
+    others: readonly KnownJob[],
+    signal: AbortSignal,
+  ): Promise<RerunAnswer> {
+    const version = await this.#serverVersion(signal);
+    return rerunJob(this.#client, version, job, others, signal);
   }
 
   mint(_runner: Runner, context: MintContext): Promise<Program> {

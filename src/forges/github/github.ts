@@ -12,6 +12,7 @@ import type {
   KnownJob,
   MintContext,
   Registration,
+  RerunAnswer,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -22,6 +23,7 @@ import type { GithubOptions } from "./options.ts";
 import { runnerOrders } from "./orders.ts";
 import { Redelivery } from "./redelivery.ts";
 import { Repositories } from "./repositories.ts";
+import { rerunJob } from "./rerun.ts";
 import { Runners } from "./runners.ts";
 import { Senders } from "./senders.ts";
 import { checkSignature } from "./signature.ts";
@@ -163,6 +165,17 @@ class GithubForge implements Forge {
       if (error instanceof MayflyError && error.code === "not_found") return null;
       throw error;
     }
+  }
+
+  async rerun(
+    job: KnownJob,
+    others: readonly KnownJob[],
+    signal: AbortSignal,
+  ): Promise<RerunAnswer> {
+    if (isOfLine(job.externalId)) {
+      return { kind: "refused", reason: "a scale set's messages do not say which job it is" };
+    }
+    return rerunJob({ client: this.#client, signal }, job, others);
   }
 
   mint(_runner: Runner, context: MintContext): Promise<Program> {

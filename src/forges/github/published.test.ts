@@ -70,6 +70,12 @@ test("what the fake answers is what GitHub's OpenAPI document says", async (t) =
     await forge.find?.(known, never);
     await world.end(job, "success");
     await forge.find?.(known, never);
+    const widget = fake.state.repository("widget");
+    const cut = fake.state.job(fake.state.run(widget, widget), ["linux"]);
+    cut.annotations.push("The runner has received a shutdown signal.");
+    fake.state.end(cut, "cancelled");
+    const lost = { ...known, externalId: String(cut.id) };
+    assert.deepEqual(await forge.rerun?.(lost, [], never), { kind: "asked" });
     at += 6 * 60_000;
     await forge.poll(never);
     await forge.remove("m1-p-1", never);
@@ -86,7 +92,7 @@ test("what the fake answers is what GitHub's OpenAPI document says", async (t) =
       assert.ok(validate(body), `${method} ${template}: ${JSON.stringify(validate.errors?.[0])}`);
       held.add(`${method} ${template}`);
     }
-    assert.ok(held.size >= 9, `only ${[...held].join(", ")}`);
+    assert.ok(held.size >= 11, `only ${[...held].join(", ")}`);
   } finally {
     await world.close();
   }

@@ -248,10 +248,23 @@ describe("the ec2 provider", { skip, timeout: 300_000 }, () => {
   it("tells the end of one that ended by itself, until it is destroyed", async () => {
     const { handle } = await make();
     await amazon.ends(handle, "Client.InstanceInitiatedShutdown");
-    assert.equal((await listed(provider, spec.name))[0]?.state, "ended");
+    const [seen] = await listed(provider, spec.name);
+    assert.deepEqual([seen?.state, seen?.isInterrupted], ["ended", undefined]);
     assert.equal((await make()).state, "ended");
     assert.equal(await provider.destroy(spec.name, never), "gone");
     assert.deepEqual(await provider.list(never), []);
+  });
+
+  it("asks for no spot where the machine is to stay, unless spot is all there may be", async () => {
+    spec = { ...spec, isOnDemand: true };
+    await make();
+    options = { market: "spot" };
+    const onlySpot = await world.open();
+    spec = { ...world.spec("2", provider), isOnDemand: true };
+    await make(onlySpot);
+    assert.deepEqual(runs().map(placeOf), ["on-demand c7i.large 0", "spot c7i.large 0"]);
+    const [dear, cheap] = [true, false].map((kept) => provider.price(spec.size, kept));
+    assert.ok(dear!.microUsdPerHour > cheap!.microUsdPerHour);
   });
 
   it("buys no spot where it was taken back twice", async () => {
@@ -261,6 +274,7 @@ describe("the ec2 provider", { skip, timeout: 300_000 }, () => {
       await amazon.ends(handle, "Server.SpotInstanceTermination");
       const [seen] = await listed(provider, spec.name);
       assert.equal(seen?.end, "EC2 took its spot capacity back");
+      assert.equal(seen.isInterrupted, true);
       await destroyed(provider, spec.name);
     }
     amazon.calls.length = 0;

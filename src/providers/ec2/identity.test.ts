@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
-import { eventually, Manager } from "../../../test/guests.ts";
+import { eventually, Manager, scriptJob } from "../../../test/guests.ts";
 import { Secret } from "../../domain/secret.ts";
 import { history } from "../../store/facts.ts";
 import { findRunner } from "../../store/questions.ts";
+import { interruptedJobs } from "../../store/reruns.ts";
 import { destroyed, never } from "../conformance-world.ts";
 import type { MachineSpec, Provider } from "../provider.ts";
 import { open } from "./ec2.ts";
@@ -175,6 +176,17 @@ describe("a claim of the ec2 provider", { skip, timeout: 300_000 }, () => {
     amazon.boots = true;
     await make();
     await eventually(async () => ((await state()) === "up" ? true : null));
+  });
+
+  it("is for one job, which is worth another try when EC2 gives notice", async () => {
+    amazon.boots = true;
+    const job = await manager.native.submit(scriptJob("echo ready; sleep 100"));
+    const id = await make();
+    await eventually(async () => ((await manager.job(job.id)).state === "started" ? true : null));
+    amazon.notice(id);
+    const ended = await manager.ended(job.id);
+    assert.deepEqual([ended.outcome, ended.reason], ["lost", "its machine is taken back"]);
+    assert.equal((await interruptedJobs(manager.store.db, "native", 0, 10)).length, 1);
   });
 
   it("is worth nothing to who copied it from the user data", async () => {

@@ -54,6 +54,17 @@ export class FakeGitea {
       ],
       ["GET", exactly(`${repo}/actions/jobs/(\\d+)`), (_, __, id) => this.#job(id)],
       ["GET", exactly(`${repo}/actions/runs/(\\d+)`), (_, __, id) => this.#run(id)],
+      [
+        "POST",
+        exactly(`${repo}/actions/runs/(\\d+)/jobs/(\\d+)/rerun`),
+        (_, __, ___, id) => this.#rerun((job) => job.id === Number(id)),
+      ],
+      [
+        "POST",
+        exactly(`${repo}/actions/runs/(\\d+)/rerun-failed-jobs`),
+        (_, __, id) =>
+          this.#rerun(({ run, status }) => run.id === Number(id) && status === "failure"),
+      ],
       ["GET", exactly(`${repo}/pulls/(\\d+)`), (_, __, id) => this.#pull(id)],
     ];
   }
@@ -159,9 +170,19 @@ export class FakeGitea {
     return job === undefined ? gone : ok(jobShape(this.state, this.url, job));
   }
 
+  #rerun(which: (job: FakeJob) => boolean): FakeAnswer {
+    if (!this.state.canRerun) return { status: 404, body: { message: "404 page not found" } };
+    const jobs = [...this.state.jobs.values()].filter(which);
+    const [first] = jobs;
+    if (first === undefined) return gone;
+    if (!this.state.isOver(first.run)) return { status: 400, body: { message: "not done" } };
+    const again = jobs.map((job) => this.state.rerun(job));
+    return { status: 201, body: jobShape(this.state, this.url, again[0]!) };
+  }
+
   #run(id = ""): FakeAnswer {
     const run = this.state.runs.get(Number(id));
-    return run === undefined ? gone : ok(runShape(this.url, run));
+    return run === undefined ? gone : ok(runShape(this.url, run, this.state));
   }
 
   #pull(id = ""): FakeAnswer {

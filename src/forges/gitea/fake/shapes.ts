@@ -52,7 +52,8 @@ function branchOf({ ref }: FakeRun): object {
   return name === undefined ? {} : { head_branch: name };
 }
 
-export function runShape(url: string, run: FakeRun): object {
+export function runShape(url: string, run: FakeRun, state?: FakeGiteaState): object {
+  const jobs = [...(state?.jobs.values() ?? [])].filter((job) => job.run === run);
   return {
     id: run.id,
     url: `${url}/api/v1/repos/${run.repository}/actions/runs/${run.id}`,
@@ -60,7 +61,8 @@ export function runShape(url: string, run: FakeRun): object {
     path: `build.yml@${run.ref}`,
     ...branchOf(run),
     head_sha: "0".repeat(40),
-    status: "queued",
+    status: jobs.length > 0 && state?.isOver(run) === true ? "completed" : "queued",
+    run_attempt: Math.max(1, ...jobs.map(({ attempt }) => attempt)),
   };
 }
 

@@ -74,6 +74,10 @@ export class FakeGiteaState {
     return !/^1\.2[0-5]\./.test(this.rules.version);
   }
 
+  get canRerun(): boolean {
+    return this.canDisable;
+  }
+
   addRun(run: Omit<FakeRun, "id">): FakeRun {
     const added = { ...run, id: this.#next++ };
     this.runs.set(added.id, added);
@@ -141,6 +145,12 @@ export class FakeGiteaState {
     job.status = status;
     job.stoppedAt = this.rules.now();
     if (this.runners.get(job.runnerId)?.isEphemeral === true) this.runners.delete(job.runnerId);
+  }
+
+  isOver(run: FakeRun): boolean {
+    const open = ["blocked", "waiting", "running"];
+    const jobs = [...this.jobs.values()].filter((job) => job.run === run);
+    return jobs.every(({ status }) => !open.includes(status));
   }
 
   /** Until 1.26 the same job again; since 1.27 another. */

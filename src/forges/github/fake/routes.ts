@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import {
+  annotationShape,
   deliveryShape,
   groupShape,
   installationShape,
@@ -7,6 +8,7 @@ import {
   repositoryShape,
   runnerShape,
   runShape,
+  type FakeJob,
   type FakeRun,
 } from "./shapes.ts";
 import type { FakeState } from "./state.ts";
@@ -113,6 +115,20 @@ const routes: readonly Route[] = [
     const job = state.jobs.get(Number(id));
     return job === undefined ? missing : ok(jobShape(state.api, job));
   }),
+  route("POST /repos/{owner}/{repo}/actions/jobs/{job_id}/rerun", (state, [, , id]) => {
+    const job = state.jobs.get(Number(id));
+    return job === undefined ? missing : rerun(state, job.run, [job]);
+  }),
+  route("POST /repos/{owner}/{repo}/actions/runs/{run_id}/rerun-failed-jobs", (state, [, , id]) => {
+    const run = state.runs.get(Number(id));
+    if (run === undefined) return missing;
+    const failed = state.jobsOf(run).filter(({ conclusion }) => conclusion !== "success");
+    return rerun(state, run, failed);
+  }),
+  route("GET /repos/{owner}/{repo}/check-runs/{check_run_id}/annotations", (state, [, , id]) => {
+    const job = state.jobs.get(Number(id));
+    return job === undefined ? missing : ok(job.annotations.map(annotationShape));
+  }),
   route("GET /orgs/{org}/actions/runner-groups", (state, _parts, { query }) => {
     const groups = page(state.groups, query).map((group) => groupShape(state.api, group));
     return ok({ total_count: state.groups.length, runner_groups: groups });
@@ -146,6 +162,13 @@ function runnerRoutes(scope: string): Route[] {
       return { status: 204 };
     }),
   ];
+}
+
+function rerun(state: FakeState, run: FakeRun, jobs: readonly FakeJob[]): FakeAnswer {
+  const message = "The workflow run containing this job is already running";
+  if (state.statusOf(run) !== "completed") return { status: 403, body: { message } };
+  state.again(run, jobs);
+  return { status: 201, body: {} };
 }
 
 function register(state: FakeState, body: Record<string, unknown>): FakeAnswer {

@@ -18,11 +18,15 @@ export interface FakeRun {
   readonly event: string;
   readonly createdAt: number;
   updatedAt: number;
+  attempt: number;
 }
 
 export interface FakeJob {
   readonly id: number;
   readonly run: FakeRun;
+  readonly attempt: number;
+  /** Said of it beside its log. */
+  readonly annotations: string[];
   readonly name: string;
   readonly labels: readonly string[];
   status: "queued" | "in_progress" | "completed" | "waiting";
@@ -132,7 +136,7 @@ export function runShape(api: string, run: FakeRun, status: string): Shape {
     head_sha: "0123456789abcdef0123456789abcdef01234567",
     path: ".github/workflows/ci.yml",
     run_number: run.id,
-    run_attempt: 1,
+    run_attempt: run.attempt,
     display_title: "A change",
     event: run.event,
     status,
@@ -163,7 +167,7 @@ export function jobShape(api: string, job: FakeJob): Shape {
     id: job.id,
     run_id: job.run.id,
     run_url: `${base}/actions/runs/${job.run.id}`,
-    run_attempt: 1,
+    run_attempt: job.attempt,
     node_id: `CR_${job.id}`,
     head_sha: "0123456789abcdef0123456789abcdef01234567",
     url: `${base}/actions/jobs/${job.id}`,
@@ -183,6 +187,19 @@ export function jobShape(api: string, job: FakeJob): Shape {
     runner_group_name: job.runner === null ? null : "Default",
     workflow_name: "CI",
     head_branch: "main",
+  };
+}
+
+export function annotationShape(message: string): Shape {
+  const at = { start_line: 1, end_line: 1, start_column: null, end_column: null };
+  return {
+    ...at,
+    path: ".github",
+    annotation_level: "failure",
+    title: "",
+    message,
+    raw_details: "",
+    blob_href: "",
   };
 }
 

@@ -94,7 +94,8 @@ export class FakeState {
 
   run(repository: FakeRepository, head: FakeRepository | null, event = "push"): FakeRun {
     const at = this.settings.now();
-    const run = { id: this.id(), repository, head, event, createdAt: at, updatedAt: at };
+    const times = { createdAt: at, updatedAt: at };
+    const run = { id: this.id(), repository, head, event, ...times, attempt: 1 };
     this.runs.set(run.id, run);
     return run;
   }
@@ -104,6 +105,8 @@ export class FakeState {
     const job: FakeJob = {
       id: this.id(),
       run,
+      attempt: run.attempt,
+      annotations: [],
       name: "build",
       labels,
       status: "queued",
@@ -140,7 +143,15 @@ export class FakeState {
   }
 
   jobsOf(run: FakeRun): FakeJob[] {
-    return [...this.jobs.values()].filter((job) => job.run === run);
+    const all = [...this.jobs.values()];
+    return all.filter((job) => job.run === run && job.attempt === run.attempt);
+  }
+
+  /** The run's next attempt, of these jobs. */
+  again(run: FakeRun, jobs: readonly FakeJob[]): FakeJob[] {
+    run.attempt += 1;
+    run.updatedAt = this.settings.now();
+    return jobs.map(({ labels }) => this.job(run, labels));
   }
 
   /** The event about a job as it stands now. */
