@@ -86,8 +86,13 @@ export async function down(flags: AwsFlags): Promise<number> {
     }
     const residents = await residentsOf(desk, found);
     const there = residents === null ? [] : await residents.list();
-    await showEnd(desk, found, there);
-    if (flags.dryRun === true) return exit.ok;
+    showEnd(desk, found, there);
+    if (flags.dryRun === true) {
+      const { name, region } = desk;
+      const plan = { name, region, status: found.status, machines: there };
+      if (flags.json) await print(JSON.stringify(plan));
+      return exit.ok;
+    }
     refuseStrangers(there);
     await agreed(flags, "Take it down?");
     await residents?.end(there);
@@ -264,7 +269,7 @@ function planLines(
   ];
 }
 
-async function showEnd(desk: Desk, found: Stack, there: readonly Resident[]): Promise<void> {
+function showEnd(desk: Desk, found: Stack, there: readonly Resident[]): void {
   const ours = there.filter(({ isOurs }) => isOurs);
   note(`stack      ${desk.name} in ${desk.region}: ${found.status}`);
   if (ours.length > 0) note(`machines   ${listed(ours.map(residentText))}: they are ended first`);

@@ -45,7 +45,9 @@ export interface Statement {
 }
 
 /** Operator, key, value: `{ StringEquals: { "ec2:CreateAction": "RunInstances" } }`. */
-export type Conditions = Readonly<Record<string, Readonly<Record<string, string>>>>;
+export type Conditions = Readonly<
+  Record<string, Readonly<Record<string, string | readonly string[]>>>
+>;
 
 export const ref = (name: string): Value => ({ Ref: name });
 export const attribute = (name: string, of: string): Value => ({ "Fn::GetAtt": [name, of] });

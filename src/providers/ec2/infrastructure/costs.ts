@@ -32,6 +32,14 @@ export const prices = {
     source: "https://aws.amazon.com/ebs/pricing/",
     asOf: "2026",
   },
+  snapshot: {
+    what: "image, which is a snapshot",
+    usd: 0.05,
+    per: "GB and month",
+    note: "of its blocks that are not empty",
+    source: "https://aws.amazon.com/ebs/pricing/",
+    asOf: "2026",
+  },
   queue: {
     what: "request to the front's queue",
     usd: 0.4,

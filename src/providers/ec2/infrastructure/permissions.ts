@@ -1,3 +1,4 @@
+import { nobody } from "../../names.ts";
 import { tags } from "../instances.ts";
 import { sub, type Conditions, type Statement, type Value } from "./cloudformation.ts";
 
@@ -46,9 +47,13 @@ function ec2(kind: string): Value {
 
 /** The condition that `key` is of this installation, or where that is open, that it is there. */
 function marked(key: string, { installation }: Scope): Conditions {
-  return installation === null
-    ? { StringLike: { [key]: "?*" } }
-    : { StringEquals: { [key]: installation } };
+  return installation === null ? bearing(key) : { StringEquals: { [key]: installation } };
+}
+
+/** The same of what is to be made. `mayfly doctor` tries it in a name that has no machines. */
+function marking({ installation }: Scope): Conditions {
+  const key = requestTag;
+  return installation === null ? bearing(key) : { StringEquals: { [key]: [installation, nobody] } };
 }
 
 /** Images are made on hosts of their own installations; one policy holds for all of them. */
@@ -75,13 +80,13 @@ export const managerPermissions: readonly Permission[] = [
     grants: (scope) => [
       {
         resource: [ec2("instance")],
-        condition: merged(marked(requestTag, scope), {
+        condition: merged(marking(scope), {
           StringEquals: { "ec2:MetadataHttpTokens": "required" },
         }),
       },
       {
         resource: [ec2("volume")],
-        condition: merged(marked(requestTag, scope), { Bool: { "ec2:Encrypted": "true" } }),
+        condition: merged(marking(scope), { Bool: { "ec2:Encrypted": "true" } }),
       },
       {
         resource: [
@@ -104,7 +109,7 @@ export const managerPermissions: readonly Permission[] = [
     grants: (scope) => [
       {
         resource: [ec2("instance"), ec2("volume")],
-        condition: merged(marked(requestTag, scope), {
+        condition: merged(marking(scope), {
           StringEquals: { "ec2:CreateAction": "RunInstances" },
         }),
       },

@@ -61,8 +61,10 @@ export interface StackParts {
   readonly pollMs: number;
 }
 
-/** Followed this long behind a last event; beyond it something else writes them. */
+/** A page has a hundred or so, and a stack of ours some dozens in its life. */
 const eventPagesMax = 20;
+/** The type of the events that a stack tells of itself. */
+const wholeType = "AWS::CloudFormation::Stack";
 
 export class StackDesk {
   readonly #parts: StackParts;
@@ -126,12 +128,12 @@ export class StackDesk {
         // What could not be made whole goes away by itself, so that the next try finds a free name.
         this.#client.send(new CreateStackCommand({ ...input, OnFailure: "DELETE" })),
       );
-      await this.#follow(StackId ?? "", this.#parts.now(), ["CREATE_COMPLETE"]);
+      await this.#follow(StackId ?? "", new Set(), ["CREATE_COMPLETE"]);
       return "made";
     }
     requireSettled(found);
     if (changesBetween(found.template, template).length === 0) return "unchanged";
-    const since = this.#parts.now();
+    const past = await this.#past(found.id);
     try {
       await this.#call("UpdateStack", () => this.#client.send(new UpdateStackCommand(input)));
     } catch (error) {
@@ -140,17 +142,17 @@ export class StackDesk {
       }
       throw error;
     }
-    await this.#follow(found.id, since, ["UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"]);
+    await this.#follow(found.id, past, ["UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS"]);
     return "changed";
   }
 
   /** Resolves when it is gone. */
   async remove({ id }: Stack): Promise<void> {
-    const since = this.#parts.now();
+    const past = await this.#past(id);
     await this.#call("DeleteStack", () =>
       this.#client.send(new DeleteStackCommand({ StackName: id })),
     );
-    await this.#follow(id, since, ["DELETE_COMPLETE"]);
+    await this.#follow(id, past, ["DELETE_COMPLETE"]);
   }
 
   /** What AWS calls a resource of it; null: it is not there. */
@@ -174,39 +176,48 @@ export class StackDesk {
       );
   }
 
-  /** Tells events until the stack has come to rest; throws unless that is where it was to go. */
-  async #follow(id: string, since: number, goals: readonly string[]): Promise<void> {
-    const { now, sleep, tell, signal, deadlineMs, pollMs } = this.#parts;
+  /**
+   * Tells events until the stack has come to rest; throws unless that is where it was to go. `told`:
+   * events of before. At rest is a stack only once it has told of itself: AWS may show it for a
+   * moment as it was.
+   */
+  async #follow(id: string, told: Set<string>, goals: readonly string[]): Promise<void> {
+    const { now, tell, deadlineMs } = this.#parts;
     const until = now() + deadlineMs;
-    const told = new Set<string>();
     let firstFailure: StackEvent | null = null;
+    let hasBegun = false;
     for (;;) {
       const status = (await this.#describe(id))?.StackStatus ?? "DELETE_COMPLETE";
-      for (const [key, event] of await this.#events(id, since)) {
-        if (told.has(key)) continue;
-        told.add(key);
+      for (const event of await this.#newEvents(id, told)) {
         tell(event);
         if (isFailure(event)) firstFailure ??= event;
+        hasBegun ||= event.type === wholeType;
       }
-      if (goals.includes(status)) return;
-      if (!status.endsWith("_IN_PROGRESS")) throw failed(status, firstFailure);
+      const isResting = hasBegun && !status.endsWith("_IN_PROGRESS");
+      if (hasBegun && goals.includes(status)) return;
+      if (isResting) throw failed(status, firstFailure);
       if (now() >= until) {
         throw new MayflyError("unavailable", `the stack is still at ${status}`, {
           hint: "AWS goes on with it; `mayfly aws status` tells how it stands.",
         });
       }
-      try {
-        await sleep(pollMs, signal);
-      } catch {
-        throw new MayflyError("conflict", "no longer followed; AWS goes on with it", {
-          hint: "`mayfly aws status` tells how it stands.",
-        });
-      }
+      await this.#pause();
     }
   }
 
-  /** Events since a moment, the oldest first, by their ids. */
-  async #events(id: string, since: number): Promise<readonly (readonly [string, StackEvent])[]> {
+  async #pause(): Promise<void> {
+    const { sleep, signal, pollMs } = this.#parts;
+    try {
+      await sleep(pollMs, signal);
+    } catch {
+      throw new MayflyError("conflict", "no longer followed; AWS goes on with it", {
+        hint: "`mayfly aws status` tells how it stands.",
+      });
+    }
+  }
+
+  /** Events that are not in `told` yet, the oldest first; they are put there. */
+  async #newEvents(id: string, told: Set<string>): Promise<readonly StackEvent[]> {
     const found: SdkEvent[] = [];
     let token: string | undefined;
     for (let page = 0; page < eventPagesMax; page++) {
@@ -218,16 +229,21 @@ export class StackDesk {
         this.#call("DescribeStackEvents", () => this.#client.send(command)),
       );
       const { StackEvents = [], NextToken } = answer ?? {};
-      found.push(...StackEvents);
-      const oldest = StackEvents.at(-1)?.Timestamp?.getTime() ?? 0;
-      // The newest come first; clocks differ a little.
-      if (NextToken === undefined || oldest < since - slackMs) break;
+      const fresh = StackEvents.filter(({ EventId = "" }) => !told.has(EventId));
+      found.push(...fresh);
+      // The newest come first: behind one that was told are none that were not.
+      if (NextToken === undefined || fresh.length < StackEvents.length) break;
       token = NextToken;
     }
-    return found
-      .filter(({ Timestamp }) => (Timestamp?.getTime() ?? 0) >= since - slackMs)
-      .map((event) => [event.EventId ?? "", eventOf(event)] as const)
-      .reverse();
+    for (const { EventId = "" } of found) told.add(EventId);
+    return found.map(eventOf).reverse();
+  }
+
+  /** The events so far, as told. */
+  async #past(id: string): Promise<Set<string>> {
+    const told = new Set<string>();
+    await this.#newEvents(id, told);
+    return told;
   }
 
   async #describe(nameOrId: string): Promise<SdkStack | null> {
@@ -240,8 +256,6 @@ export class StackDesk {
     return explained(`cloudformation:${action}`, call);
   }
 }
-
-const slackMs = 5_000;
 
 /** CloudFormation has no error code for a stack that is not there. */
 async function unlessGone<T>(call: Promise<T>): Promise<T | null> {
@@ -265,8 +279,7 @@ function eventOf(event: SdkEvent): StackEvent {
 
 /** What was given up because another resource failed says nothing about why. */
 function isFailure({ type, status, reason }: StackEvent): boolean {
-  const isWhole = type === "AWS::CloudFormation::Stack";
-  return !isWhole && status.endsWith("_FAILED") && !/cancelled/i.test(reason);
+  return type !== wholeType && status.endsWith("_FAILED") && !/cancelled/i.test(reason);
 }
 
 function failed(status: string, event: StackEvent | null): MayflyError {

@@ -93,10 +93,8 @@ export function synthesise(options: StackOptions, handler: string): Template {
   };
 }
 
-const ours: Json = [
-  { Key: "Name", Value: sub("${AWS::StackName}") },
-  { Key: stackTag, Value: stackVersion },
-];
+/** The stack's own tags are given to all that is in it, beside this one. */
+const ours: Json = [{ Key: "Name", Value: sub("${AWS::StackName}") }];
 
 /** It goes with its stack: what was in it is known to the forge, and polled from there. */
 const transient = { DeletionPolicy: "Delete", UpdateReplacePolicy: "Delete" } as const;
