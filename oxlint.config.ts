@@ -129,7 +129,7 @@ export default defineConfig({
     },
     // Plain JavaScript has no types to be unsafe against.
     {
-      files: ["**/*.js"],
+      files: ["**/*.{js,cjs}"],
       rules: {
         "typescript/no-unsafe-argument": "off",
         "typescript/no-unsafe-assignment": "off",

@@ -23,7 +23,7 @@ export const ec2: Bench = {
   run: async () => {
     const moto = await motoForTests();
     if (typeof moto === "string") throw new Error(moto);
-    const amazon = await Amazon.start(moto.path);
+    const amazon = await Amazon.start(moto.path, "large");
     const options = amazon.options({ runsPerSecond, readsPerSecond, endsPerSecond });
     const world = await World.make((context) => open(options, context));
     try {

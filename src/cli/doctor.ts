@@ -6,6 +6,7 @@ import type { Check } from "../providers/provider.ts";
 import { bytesText } from "../web/words.ts";
 import { exit } from "./exit.ts";
 import { checkForge } from "./forge-check.ts";
+import { checkFront } from "./front-check.ts";
 import { git } from "./git.ts";
 import type { CommonFlags } from "./program.ts";
 import { kinds, readConfig, tryProvider, type PlaceFlags } from "./setting.ts";
@@ -47,6 +48,11 @@ export async function run(flags: CommonFlags & PlaceFlags): Promise<number> {
     // One forge that is out of reach keeps the jobs of no other waiting.
     const isWell = checks.every(({ ok: isGood, isOptional }) => isGood || isOptional === true);
     if (checks.length > 0) diagnoses.push({ about: `forge ${part.name}`, ok: isWell, checks });
+  }
+  if (config.front !== null) {
+    const checks = [await checkFront(config.front)];
+    // Jobs are polled for all the same.
+    diagnoses.push({ about: "front", ok: checks.every(({ ok: isGood }) => isGood), checks });
   }
   const ok = mayfly?.ok === true && providers.some((provider) => provider.ok);
   if (flags.json) await print(JSON.stringify({ ok, diagnoses }));

@@ -258,6 +258,42 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--dry-run", "only say which"),
   ).action(lazily(async () => ({ run: (await import("./image.ts")).prune })));
 
+  const aws = add(
+    "aws",
+    "what Mayfly needs at AWS, as one stack (aws up, down, status, template)",
+  ).helpCommand(false);
+  const shaped = (command: Command): Command =>
+    command
+      .option("--zones <number>", "zones with a subnet (3)")
+      .option("--installation <word>", "only its machines: the first word of their names (any)")
+      .option("--manager <kind>", "what Mayfly is to AWS: user, role, none (user)")
+      .option("--parameter", "machines take their claim from Parameter Store")
+      .option("--no-parameter", "they have no role (so by default)")
+      .option("--front [number]", "a front for webhooks, so many at once (5; 0: any number)")
+      .option("--no-front", "none (so by default)");
+  const ofStack = (command: Command): Command =>
+    common(
+      command
+        .option("--region <region>", "AWS's region (AWS_REGION)")
+        .option("--name <name>", "the stack's name (mayfly)"),
+    );
+  const changing = (command: Command): Command =>
+    command.option("--dry-run", "only say what would be done").option("--yes", "do not ask");
+  ofStack(
+    changing(
+      shaped(aws.command("up").description("put it up or change it; says first what it costs")),
+    ),
+  ).action(lazily(async () => ({ run: (await import("./aws.ts")).up })));
+  ofStack(
+    changing(aws.command("down").description("end the machines in it, and take it away")),
+  ).action(lazily(async () => ({ run: (await import("./aws.ts")).down })));
+  ofStack(aws.command("status").description("say how it stands")).action(
+    lazily(async () => ({ run: (await import("./aws.ts")).status })),
+  );
+  common(
+    shaped(aws.command("template").description("print it, for CloudFormation by other ways")),
+  ).action(lazily(async () => ({ run: (await import("./aws.ts")).template })));
+
   const config = add(
     "config",
     "check the configuration, or describe it (config check, config schema)",

@@ -9,6 +9,7 @@ import type { Size } from "../domain/size.ts";
 import { silentLog } from "../fleet/log.ts";
 import { forges } from "../forges/registry.ts";
 import { hostSize } from "../providers/local.ts";
+import { nobody } from "../providers/names.ts";
 import type { Check, ProviderContext } from "../providers/provider.ts";
 import { detect, providers } from "../providers/registry.ts";
 import { configFile, defaultStateFolder, makeFolder } from "./places.ts";
@@ -101,5 +102,5 @@ export function contextFor(name: string, stateFolder: string): ProviderContext {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   mkdirSync(guestFolder, { recursive: true, mode: 0o711 });
   const now = (): number => Date.now();
-  return { name, installation: "nobody", folder, guestFolder, stateFolder, now, log: silentLog };
+  return { name, installation: nobody, folder, guestFolder, stateFolder, now, log: silentLog };
 }

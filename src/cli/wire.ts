@@ -7,6 +7,7 @@ import type { Fleet } from "../fleet/api.ts";
 import { SteadyClock, systemClock, type Clock } from "../fleet/clock.ts";
 import { GuestTokens } from "../fleet/desk-tokens.ts";
 import { createFleet } from "../fleet/fleet.ts";
+import { Front, type FrontOutcome, type FrontParts } from "../fleet/front.ts";
 import type { Log } from "../fleet/log.ts";
 import { randomWord } from "../fleet/names.ts";
 import { createDesks } from "../fleet/native-desks.ts";
@@ -137,12 +138,34 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     await prepare(providers, surroundings);
     opened.push(() => fleet.stop());
     await fleet.start();
+    if (config.front !== null) {
+      const front = await openFront(config.front, {
+        intake: fleet.intake,
+        clock,
+        chance,
+        log,
+        metrics,
+      });
+      opened.push(() => front.stop());
+    }
     opened.push(async () => server.drain());
     return { fleet, url: server.url, stop: closeAll };
   } catch (error) {
     await closeAll();
     throw error;
   }
+}
+
+/** Amazon's SDK takes a while to load, so only where there is a front. */
+async function openFront(
+  options: NonNullable<Config["front"]>,
+  { metrics, ...parts }: Omit<FrontParts, "queue" | "took"> & { metrics: Metrics },
+): Promise<Front> {
+  const { openSqs } = await import("../fleet/front-sqs.ts");
+  const took = (outcome: FrontOutcome): void => metrics.frontTook(outcome);
+  const front = new Front({ ...parts, queue: openSqs(options), took });
+  front.start();
+  return front;
 }
 
 function openStore({ postgres, stateFolder }: Config, { now }: Pick<Clock, "now">): Promise<Store> {

@@ -9,6 +9,13 @@ export interface Part {
   readonly options: unknown;
 }
 
+/** A queue at Amazon, and who we are there (null: what AWS's SDK finds). */
+export interface Front {
+  readonly queue: string;
+  readonly region: string;
+  readonly accessKey: { readonly id: Secret; readonly secret: Secret } | null;
+}
+
 /** A whole configuration, checked and with every default filled in. */
 export interface Config {
   /** Null: there is no file, and everything is a default. */
@@ -23,6 +30,8 @@ export interface Config {
   readonly leaseSeconds: number;
   /** Null: the one in the state folder, made on first start. */
   readonly token: Secret | null;
+  /** The queue that webhooks wait in; null: there is none. */
+  readonly front: Front | null;
   readonly forges: readonly Part[];
   readonly providers: readonly Part[];
   readonly pools: readonly Pool[];

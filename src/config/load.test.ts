@@ -131,6 +131,24 @@ pools:
     });
   });
 
+  test("a front's queue tells its region, or has it told", async () => {
+    const queue = "https://sqs.eu-central-1.amazonaws.com/123456789012/front";
+    const key = "{ id: env:KEY_ID, secret: env:KEY }";
+    const environment = { KEY_ID: "id", KEY: "key" };
+    const { front } = await parse(`front: { queue: "${queue}", accessKey: ${key} }`, {
+      environment,
+    });
+    assert.deepEqual([front?.queue, front?.region], [queue, "eu-central-1"]);
+    assert.equal(front?.accessKey?.secret.reveal(), "key");
+    assert.doesNotMatch(JSON.stringify(front), /"key"/);
+    const own = await parse('front: { queue: "http://127.0.0.1:9324/front", region: us-east-1 }');
+    assert.deepEqual([own.front?.region, own.front?.accessKey], ["us-east-1", null]);
+    assert.equal((await parse("front:")).front, null);
+    assert.deepEqual(await mistakes('front: { queue: "https://queue.example/front" }'), [
+      "1:10: front.queue: its address tells no region; add `region`",
+    ]);
+  });
+
   test("a pool may name a kind that needs no options", async () => {
     const config = await parse("pools: { a: { provider: podman }, b: { provider: host } }");
     assert.deepEqual(
@@ -189,7 +207,7 @@ schedule: 1
         "13:5: pools.small.network: must be true or false, not text",
         '14:1: listen: must be text such as "127.0.0.1:8420", not a number',
         '15:1: url: is no url; write it like "https://ci.example.org"',
-        "16:1: schedule: unknown key; known are listen, url, state, store, token, forges, providers and pools",
+        "16:1: schedule: unknown key; known are listen, url, state, store, token, front, forges, providers and pools",
       ],
     ],
     names: [

@@ -13,7 +13,7 @@ import {
   resolveParts,
   type DefaultProvider,
 } from "./references.ts";
-import { configSchema, type ConfigFile, type Kinds } from "./schema.ts";
+import { configSchema, regionOfQueue, type ConfigFile, type Kinds } from "./schema.ts";
 import { secretReader, secretsWithin } from "./secrets.ts";
 import { halfOf } from "./size.ts";
 
@@ -74,11 +74,18 @@ export async function parseConfig(
     postgres: settings.store?.postgres ?? null,
     leaseSeconds: Math.max(leaseSecondsMin, settings.store?.lease ?? 15),
     token: settings.token ?? null,
+    front: frontOf(settings),
     forges: parts.forges,
     providers: parts.providers,
     pools: buildPools(settings, parts, machine),
     warnings: [...warnings, ...parts.warnings],
   };
+}
+
+function frontOf({ front }: ConfigFile): Config["front"] {
+  if (front === undefined) return null;
+  const { queue, region = regionOfQueue(queue) ?? "", accessKey = null } = front;
+  return { queue, region, accessKey };
 }
 
 /** Less would make every pause of a process a change of hands. */

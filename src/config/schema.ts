@@ -31,6 +31,36 @@ function key<T extends z.ZodType>(schema: T, description: string) {
   return schema.optional().describe(description);
 }
 
+/** A queue that something others reach puts webhooks into, as they are. */
+const front = z
+  .strictObject({
+    queue: z
+      .url({ protocol: /^https?$/ })
+      .max(300)
+      .meta({ examples: ["https://sqs.eu-central-1.amazonaws.com/123456789012/front"] })
+      .describe("The address of a queue of Amazon's SQS."),
+    region: key(
+      z.string().regex(/^[a-z]{2}(-[a-z]+)+-\d$/, "a region, like eu-central-1"),
+      "Its region. Default: as its address says.",
+    ),
+    accessKey: key(
+      z.strictObject({
+        id: secret.describe("The access key's id."),
+        secret: secret.describe("The secret access key."),
+      }),
+      "Credentials. Default: what AWS's SDK finds, such as the role of this host.",
+    ),
+  })
+  .refine(({ queue, region }) => region !== undefined || regionOfQueue(queue) !== null, {
+    message: "its address tells no region; add `region`",
+    path: ["queue"],
+  });
+
+/** `https://sqs.eu-central-1.amazonaws.com/123456789012/name`. */
+export function regionOfQueue(queue: string): string | null {
+  return /^https:\/\/sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?\//.exec(queue)?.[1] ?? null;
+}
+
 /** The whole file as a schema. `base` fills in what a written size leaves open. */
 export function configSchema(kinds: Kinds, base: Size) {
   return z
@@ -49,6 +79,10 @@ export function configSchema(kinds: Kinds, base: Size) {
         "Where jobs and machines are recorded. Default: embedded, in the state folder.",
       ),
       token: key(secret, "What a client shows to change anything. Default: made on first start."),
+      front: key(
+        front,
+        "Where forges' webhooks wait for this Mayfly, that others need not reach. Default: nowhere.",
+      ),
       forges: key(
         z.record(name, oneOf(kinds.forges)),
         "Where jobs come from, by names of your own. Default: `native`.",

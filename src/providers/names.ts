@@ -39,3 +39,6 @@ export function refuseUnfit(spec: MachineSpec, lends: Capabilities): void {
     refuse(`a machine here is not isolated well enough for a ${stranger} job`);
   }
 }
+
+/** The installation of checks: it has no machines, so that a check can meddle with none. */
+export const nobody = "nobody";

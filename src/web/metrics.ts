@@ -2,6 +2,7 @@ import { readdir } from "node:fs/promises";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Fact } from "../domain/fact.ts";
 import type { Fleet } from "../fleet/api.ts";
+import type { FrontOutcome } from "../fleet/front.ts";
 import type { Log } from "../fleet/log.ts";
 import type { Observer } from "../fleet/observer.ts";
 import { poolTotals } from "../store/questions.ts";
@@ -43,6 +44,7 @@ export class Metrics {
   readonly #jobsEnded: Counter<"pool" | "outcome">;
   readonly #machinesGone: Counter<"pool" | "provider" | "use">;
   readonly #providerFailures: Counter<"provider" | "call" | "failure">;
+  readonly #frontMessages: Counter<"outcome">;
   readonly #gauges: (fleet: Fleet) => Promise<void>;
   readonly observer: Observer;
   #lastFact = 0;
@@ -86,12 +88,22 @@ export class Metrics {
       labelNames: ["provider", "call", "failure"],
       registers,
     });
+    this.#frontMessages = new Counter({
+      name: "mayfly_front_messages_total",
+      help: "Messages that this process took from the front's queue, by what became of them",
+      labelNames: ["outcome"],
+      registers,
+    });
     this.observer = {
       providerFailed: (provider, call, failure) =>
         this.#providerFailures.inc({ provider, call, failure }),
     };
     this.#gauges = fleetGauges(registry);
     processMetrics(registry, now(), version);
+  }
+
+  frontTook(outcome: FrontOutcome): void {
+    this.#frontMessages.inc({ outcome });
   }
 
   get contentType(): string {

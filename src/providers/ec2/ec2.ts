@@ -302,10 +302,11 @@ class Ec2 implements Provider {
     const alive = found.filter((seen) => !instances.isOver(seen));
     // Also for one that is on its way out: that EC2 takes it back does not mean that it is gone.
     await Promise.all(alive.map(({ id }) => this.#cloud.end(id)));
-    if (alive.length > 0) return "ending";
+    // Now, since one that we ended is not found again.
     if (this.#options.claimBy === "parameter") {
       await Promise.all(found.map(({ id }) => this.#cloud.removeSecret(this.#secretOf(id))));
     }
+    if (alive.length > 0) return "ending";
     for (const { id } of found) remember(this.#dismissed, id, this.#context.now());
     this.#made.delete(name);
     this.#launcher.forget(name);

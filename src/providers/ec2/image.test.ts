@@ -11,6 +11,7 @@ import { prunePublished, publish, type Disk } from "./image-publish.ts";
 import { blockBytes } from "./image-upload.ts";
 import { Images } from "./images.ts";
 import { Cloud } from "./cloud.ts";
+import { imagePermissions } from "./infrastructure/permissions.ts";
 import { Amazon, motoForTests, type Call, type Fault } from "./testing.ts";
 
 const moto = await motoForTests();
@@ -289,5 +290,10 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     await prune(false, true);
     assert.deepEqual(new Set(await left()), new Set([used!.id, named!.id]));
     assert.match(await amazon.ask("DescribeImages", { "ImageId.1": other.id }), /<imageId>/);
+  });
+
+  it("asked, in all of this, for what the images' policy grants, and for no more", () => {
+    const granted = imagePermissions.filter(({ kind }) => kind === "call");
+    assert.deepEqual([...amazon.asked].toSorted(), granted.map(({ action }) => action).toSorted());
   });
 });

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { createHash, sign } from "node:crypto";
 import { once } from "node:events";
@@ -24,6 +25,7 @@ import { execFile } from "node:child_process";
 import { Secret } from "../../domain/secret.ts";
 import { hasTool, lock } from "../debian.ts";
 import { ebsAction, ebsProblem, EbsRules, ImageRules } from "./image-testing.ts";
+import { imagePermissions, managerPermissions } from "./infrastructure/permissions.ts";
 import { ec2Options, type Ec2Options } from "./options.ts";
 
 /*
@@ -34,8 +36,8 @@ import { ec2Options, type Ec2Options } from "./options.ts";
 
 const run = promisify(execFile);
 const never = new AbortController().signal;
-const release = "moto[ec2,ssm,server]==5.2.5";
-const cache = join(homedir(), ".cache", "mayfly-test", "moto-5.2.5");
+const releases = ["moto[ec2,ssm,cloudformation,sqs,server]==5.2.5", "cfn-lint==1.58.0"];
+const cache = join(homedir(), ".cache", "mayfly-test", "moto-5.2.5-cfn-lint-1.58.0");
 
 // What the SDK finds by its default way; moto takes anyone.
 process.env["AWS_ACCESS_KEY_ID"] = "tested";
@@ -43,10 +45,11 @@ process.env["AWS_SECRET_ACCESS_KEY"] = "tested";
 process.env["AWS_EC2_METADATA_DISABLED"] = "true";
 
 /**
- * The server, but with an instance's tags looked up by its id: moto compares each instance with every
- * tag that there is, for each listing, and of 1,000 machines lists none within half a minute.
+ * The server for very many machines, in benches alone: an instance's tags are looked up by its id.
+ * Moto compares each instance with every tag that there is, for each listing, and of 1,000 machines
+ * lists none within half a minute.
  */
-const server = `
+const largeServer = `
 from moto.ec2.models.core import TaggedEC2Resource
 from moto.ec2.utils import EC2_PREFIX_TO_RESOURCE, get_prefix
 
@@ -63,16 +66,26 @@ from moto.server import main
 main()
 `;
 
-/** The server's program, installed when it is first wanted, or why there can be none. */
-export async function motoForTests(): Promise<{ path: string } | string> {
-  const path = join(cache, "bin", "moto_server");
+export interface Installed {
+  /** The server's program. */
+  readonly path: string;
+  /** The program that judges templates of CloudFormation. */
+  readonly linter: string;
+}
+
+/** What stands for Amazon, installed when it is first wanted, or why there can be none. */
+export async function motoForTests(): Promise<Installed | string> {
+  const installed = {
+    path: join(cache, "bin", "moto_server"),
+    linter: join(cache, "bin", "cfn-lint"),
+  };
   if (!(await hasTool("openssl"))) return "openssl is not installed";
-  if (await exists(join(cache, "whole"))) return { path };
+  if (await exists(join(cache, "whole"))) return installed;
   if (!(await hasTool("python3"))) return "python3 is not installed";
   await mkdir(join(cache, ".."), { recursive: true });
   const unlock = await lock(`${cache}.turn`, never);
   try {
-    if (await exists(join(cache, "whole"))) return { path };
+    if (await exists(join(cache, "whole"))) return installed;
     await rm(cache, { recursive: true, force: true });
     console.log("# installing moto, which stands for Amazon");
     await run("python3", ["-m", "venv", cache]);
@@ -83,12 +96,12 @@ export async function motoForTests(): Promise<{ path: string } | string> {
       "--quiet",
       "--disable-pip-version-check",
       "--retries=1",
-      release,
+      ...releases,
     ];
     await run(join(cache, "bin", "python"), pip, { timeout: 300_000 });
     await writeFile(join(cache, "whole.new"), "");
     await rename(join(cache, "whole.new"), join(cache, "whole"));
-    return { path };
+    return installed;
   } catch (error) {
     const why = (error as Error).message.split("\n").at(-2) ?? String(error);
     return `moto cannot be installed (python3-venv and PyPI are needed): ${why.slice(0, 200)}`;
@@ -106,13 +119,15 @@ function exists(path: string): Promise<boolean> {
 
 export interface Call {
   readonly at: number;
+  /** `ec2`, `ssm`. */
+  readonly service?: string;
   /** `RunInstances`, `GetParameter`. */
   readonly action: string;
   readonly params: URLSearchParams;
 }
 
-/** What to do instead of passing a call on: an error, or an answer that gets lost on its way. */
-export type Fault = { code: string; status?: number } | "lost" | undefined;
+/** What to do instead of passing a call on: an error, an answer, or one that gets lost on its way. */
+export type Fault = { code: string; status?: number } | { body: string } | "lost" | undefined;
 
 interface Answer {
   readonly status: number;
@@ -124,6 +139,8 @@ interface Answer {
 /** Moto, with a proxy before it. */
 export class Amazon {
   readonly calls: Call[] = [];
+  /** What the manager asked for in all of its life: `ec2:RunInstances`. */
+  readonly asked = new Set<string>();
   /** Asked for each call, in the order they come. */
   fault: (call: Call) => Fault = () => undefined;
   /** Listings show no instance. */
@@ -156,9 +173,11 @@ export class Amazon {
     this.#server = createServer((request, response) => void this.#serve(request, response));
   }
 
-  static async start(path: string): Promise<Amazon> {
+  static async start(path: string, size: "small" | "large" = "small"): Promise<Amazon> {
     const python = join(path, "..", "python");
-    const moto = spawn(python, ["-c", server, "-H", "127.0.0.1", "-p", "0"], {
+    const program = size === "small" ? [path] : [python, "-c", largeServer];
+    const [tool = path, ...args] = [...program, "-H", "127.0.0.1", "-p", "0"];
+    const moto = spawn(tool, args, {
       stdio: ["ignore", "ignore", "pipe"],
       env: { PATH: process.env["PATH"], AWS_DEFAULT_REGION: "us-east-1" },
     });
@@ -229,12 +248,18 @@ export class Amazon {
     return { document, signature: sign("sha256", Buffer.from(document), key).toString("base64") };
   }
 
-  /** Asks moto itself, past the proxy. */
-  ask(action: string, params: Record<string, string> = {}): Promise<string> {
-    return this.#query("ec2", { Action: action, Version: "2016-11-15", ...params });
+  /** Moto's own address: signatures are good there alone, since they are over the host's name too. */
+  get motoUrl(): string {
+    return this.#motoUrl;
   }
 
-  async #query(service: string, params: Record<string, string>): Promise<string> {
+  /** Asks moto itself, past the proxy. */
+  ask(action: string, params: Record<string, string> = {}): Promise<string> {
+    return this.query("ec2", { Action: action, Version: "2016-11-15", ...params });
+  }
+
+  /** The same of any service that is asked by forms. */
+  async query(service: string, params: Record<string, string>): Promise<string> {
     const headers = { authorization: authorization(service) };
     const body = new URLSearchParams(params);
     const answer = await fetch(this.#motoUrl, { method: "POST", body, headers });
@@ -244,7 +269,7 @@ export class Amazon {
   /** Makes a role that instances can have. */
   async role(name: string): Promise<void> {
     const query = (action: string, params: Record<string, string>) =>
-      this.#query("iam", { Action: action, Version: "2010-05-08", ...params });
+      this.query("iam", { Action: action, Version: "2010-05-08", ...params });
     await query("CreateInstanceProfile", { InstanceProfileName: name });
   }
 
@@ -301,6 +326,15 @@ export class Amazon {
     const over = once(this.#moto, "exit");
     this.#moto.kill();
     await over;
+    assert.deepEqual(this.#ungranted(), [], "asked for, and in no policy of ours");
+  }
+
+  /** Calls for machines and images that none of our policies would let pass. */
+  #ungranted(): readonly string[] {
+    const granted = new Set(
+      [...managerPermissions, ...imagePermissions].map(({ action }) => action),
+    );
+    return [...this.asked].filter((name) => /^(ec2|ssm|ebs):/.test(name) && !granted.has(name));
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -322,10 +356,17 @@ export class Amazon {
     const target = request.headers["x-amz-target"];
     const params = new URLSearchParams(target === undefined ? body : "");
     const action = typeof target === "string" ? target.split(".")[1]! : params.get("Action")!;
-    const call = { at: performance.now(), action, params };
+    const service = serviceOf(request);
+    const call = { at: performance.now(), service, action, params };
     this.calls.push(call);
+    // What a machine asks for by its own role, it asks with curl.
+    const isMachine = request.headers["user-agent"]?.startsWith("curl/") === true;
+    if (!isMachine) this.asked.add(`${service}:${action}`);
     const fault = this.fault(call);
-    if (typeof fault === "object") return problem(fault.code, fault.status ?? 400);
+    if (typeof fault === "object") {
+      if (!("body" in fault)) return problem(fault.code, fault.status ?? 400);
+      return { status: 200, headers: { "content-type": "text/xml" }, body: fault.body };
+    }
     const refusal = this.#images.refusal(action, params);
     if (refusal !== null) return problem(refusal, 400);
     const images = action === "DescribeImages" ? this.#images.shown(params) : null;
@@ -333,16 +374,51 @@ export class Amazon {
       if (fault === "lost") return "lost";
       return { status: 200, headers: { "content-type": "text/xml" }, body: images };
     }
+    const left = action === "DeleteStack" ? await this.#takeApart(params.get("StackName")!) : [];
     const answer =
       action === "RunInstances"
         ? await this.#runOnce(request, body, params)
         : await this.#pass(request, body);
+    for (const policy of left) {
+      const which = { Version: "2010-05-08", PolicyArn: policy };
+      await this.query("iam", { ...which, Action: "DeletePolicy" });
+    }
     if (action === "TerminateInstances") await this.#terminated(params);
     this.#images.after(action, params, answer.body);
     if (fault === "lost") return "lost";
     if (action === "DescribeSnapshots") return { ...answer, body: this.ebs.shown(answer.body) };
     if (action !== "DescribeInstances") return answer;
     return { ...answer, body: this.#shown(answer.body) };
+  }
+
+  /**
+   * Moto's stacks leave behind what a network's ways out are made of; CloudFormation does not. Gives
+   * the policies, which it leaves too (it even forgets those that it changes), and which can go only
+   * when nobody holds them.
+   */
+  async #takeApart(stack: string): Promise<readonly string[]> {
+    const about = { Version: "2010-05-15", Action: "DescribeStackResources", StackName: stack };
+    const told = await this.query("cloudformation", about);
+    const ids = (type: string): string[] =>
+      [...told.matchAll(/<member>[^]*?<\/member>/g)]
+        .map(([member]) => member)
+        .filter((member) => member.includes(`<ResourceType>AWS::${type}<`))
+        .map((member) => /<PhysicalResourceId>([^<]+)/.exec(member)?.[1] ?? "");
+    for (const id of ids("EC2::SubnetRouteTableAssociation")) {
+      await this.ask("DisassociateRouteTable", { AssociationId: id });
+    }
+    for (const id of ids("EC2::RouteTable"))
+      await this.ask("DeleteRouteTable", { RouteTableId: id });
+    for (const id of ids("EC2::InternetGateway")) {
+      for (const vpc of ids("EC2::VPC")) {
+        await this.ask("DetachInternetGateway", { InternetGatewayId: id, VpcId: vpc });
+      }
+      await this.ask("DeleteInternetGateway", { InternetGatewayId: id });
+    }
+    const policies = { Version: "2010-05-08", Action: "ListPolicies", Scope: "Local" };
+    const name = /<StackName>([^<]+)/.exec(told)?.[1] ?? "";
+    const arns = (await this.query("iam", policies)).matchAll(/<Arn>([^<]+)/g);
+    return [...arns].map(([, arn = ""]) => arn).filter((arn) => arn.includes(`:policy/${name}-`));
   }
 
   /** A call's only parameter here is its `path`. */
@@ -354,8 +430,12 @@ export class Amazon {
     const { url: path = "", headers } = request;
     const call = { at: performance.now(), action, params: new URLSearchParams({ path }) };
     this.calls.push(call);
+    // What was written, only tests read back.
+    if (!/^(Get|List)/.test(action)) this.asked.add(`ebs:${action}`);
     const fault = this.fault(call);
-    if (typeof fault === "object") return ebsProblem(fault.code, fault.status ?? 400);
+    if (typeof fault === "object" && "code" in fault) {
+      return ebsProblem(fault.code, fault.status ?? 400);
+    }
     const asked = { action, path, headers, body };
     const known = this.ebs.before(asked);
     const answer = known ?? (await this.#pass(request, body));
@@ -459,6 +539,10 @@ export class Amazon {
       body: Buffer.from(await answer.arrayBuffer()).toString("latin1"),
     };
   }
+}
+
+function serviceOf({ headers }: IncomingMessage): string {
+  return /Credential=[^/]+\/\d+\/[^/]+\/([a-z0-9]+)\//.exec(headers.authorization ?? "")?.[1] ?? "";
 }
 
 /** Moto looks at nothing but the service and the region in it. */
