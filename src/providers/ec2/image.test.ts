@@ -115,7 +115,7 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     const asked = amazon.calls.find(({ action }) => action === "RegisterImage")!.params;
     const expected = {
       Architecture: "x86_64",
-      BootMode: "uefi",
+      BootMode: "uefi-preferred",
       EnaSupport: "true",
       ImdsSupport: "v2.0",
       VirtualizationType: "hvm",

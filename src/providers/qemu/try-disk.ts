@@ -33,6 +33,8 @@ export interface DiskBoot {
   readonly architecture: Architecture;
   /** What its metadata gives it to run. */
   readonly userData: Uint8Array;
+  /** By UEFI if it is not said. */
+  readonly firmware?: "uefi" | "bios";
   /** `open` reaches what this host reaches, and the host's loopback as `hostAddress`. */
   readonly network: "closed" | "open";
 }
@@ -105,7 +107,7 @@ export async function bootDisk(boot: DiskBoot, signal: AbortSignal): Promise<Dis
 }
 
 /**
- * Boots a disk once and has it run user data that reports a word. Throws `ProviderError` when the
+ * Boots a disk in every way that it can be and has it run user data that reports a word. Throws `ProviderError` when the
  * word does not come, with the console's last words.
  */
 export async function tryDisk(
@@ -113,19 +115,23 @@ export async function tryDisk(
   architecture: Architecture,
   signal: AbortSignal,
 ): Promise<void> {
-  const word = randomBytes(16).toString("hex");
-  const userData = gzipSync(trial(word));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-  const boot = { disk, architecture, userData, network: "closed" } as const;
-  let end: DiskEnd;
-  try {
-    end = await bootDisk(boot, limit);
-  } catch (error) {
-    if (!(error instanceof ProviderError) || signal.aborted) throw error;
-    throw new ProviderError("invalid", `the disk does not boot: ${error.message}`);
+  const kinds = architecture === "x64" ? (["uefi", "bios"] as const) : (["uefi"] as const);
+  for (const kind of kinds) {
+    const word = randomBytes(16).toString("hex");
+    const userData = gzipSync(trial(word));
+    const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
+    const boot = { disk, architecture, userData, network: "closed", firmware: kind } as const;
+    let end: DiskEnd;
+    try {
+      end = await bootDisk(boot, limit);
+    } catch (error) {
+      if (!(error instanceof ProviderError) || signal.aborted) throw error;
+      const by = `by ${kind.toUpperCase()}`;
+      throw new ProviderError("invalid", `the disk does not boot ${by}: ${error.message}`);
+    }
+    if (end.report === word) continue;
+    throw new ProviderError("invalid", `the disk does not work${lastOf(end.console)}`);
   }
-  if (end.report === word) return;
-  throw new ProviderError("invalid", `the disk does not work${lastOf(end.console)}`);
 }
 
 /** What a program counts on: its own shutdown, a place to write, Perl with sockets. */
@@ -159,7 +165,7 @@ function escape(word: string): string {
   return word.replaceAll(",", ",,");
 }
 
-function command({ disk, architecture, network }: DiskBoot): string[] {
+function command({ disk, architecture, network, firmware: kind = "uefi" }: DiskBoot): string[] {
   const isX64 = architecture === "x64";
   const drive = `file=${escape(disk)},if=none,id=disk,format=raw,snapshot=on`;
   const script = `perl '${fileURLToPath(metadataScript).replaceAll("'", `'\\''`)}'`;
@@ -178,7 +184,8 @@ function command({ disk, architecture, network }: DiskBoot): string[] {
     // See arguments.ts for what is left out.
     ...["-cpu", isX64 ? "max,erms=off,fsrm=off" : "cortex-a72"],
     ...["-smp", "1", "-m", `${memoryMb}M`],
-    ...["-bios", firmware[architecture].path],
+    // Without a word, QEMU brings a BIOS.
+    ...(kind === "bios" ? [] : ["-bios", firmware[architecture].path]),
     ...["-serial", "stdio"],
     ...["-drive", drive, "-device", "nvme,drive=disk,serial=mayfly"],
     ...[
