@@ -86,7 +86,8 @@ describe("an image of EC2", { skip, timeout: 400_000 }, () => {
     const entry = table.indexOf(Buffer.from("mayfly-base", "utf16le")) - 56;
     await file.write(Buffer.alloc(512), 0, 512, 512 * Number(table.readBigUInt64LE(entry + 32)));
     await file.close();
-    const message = /^the disk does not work; .*cannot mount \/dev\/nvme0n1p\d on \/base/;
+    const message =
+      /^the disk does not work by (UEFI|BIOS): .*cannot mount \/dev\/nvme0n1p\d on \/base/;
     await assert.rejects(tryDisk(disk, architecture, never), { kind: "invalid", message });
   });
 });

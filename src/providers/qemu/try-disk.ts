@@ -107,8 +107,8 @@ export async function bootDisk(boot: DiskBoot, signal: AbortSignal): Promise<Dis
 }
 
 /**
- * Boots a disk in every way that it can be and has it run user data that reports a word. Throws `ProviderError` when the
- * word does not come, with the console's last words.
+ * Boots a disk in every way that it can be, at once, to run user data that reports a word. Throws
+ * `ProviderError` when a word does not come, with the console's last words.
  */
 export async function tryDisk(
   disk: string,
@@ -116,22 +116,32 @@ export async function tryDisk(
   signal: AbortSignal,
 ): Promise<void> {
   const kinds = architecture === "x64" ? (["uefi", "bios"] as const) : (["uefi"] as const);
-  for (const kind of kinds) {
+  const stop = new AbortController();
+  const until = AbortSignal.any([signal, stop.signal, AbortSignal.timeout(limitMs)]);
+  let fault: unknown = null;
+  const tryOne = async (kind: (typeof kinds)[number]): Promise<void> => {
     const word = randomBytes(16).toString("hex");
-    const userData = gzipSync(trial(word));
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-    const boot = { disk, architecture, userData, network: "closed", firmware: kind } as const;
-    let end: DiskEnd;
-    try {
-      end = await bootDisk(boot, limit);
-    } catch (error) {
-      if (!(error instanceof ProviderError) || signal.aborted) throw error;
-      const by = `by ${kind.toUpperCase()}`;
-      throw new ProviderError("invalid", `the disk does not boot ${by}: ${error.message}`);
-    }
-    if (end.report === word) continue;
-    throw new ProviderError("invalid", `the disk does not work${lastOf(end.console)}`);
-  }
+    const boot = {
+      disk,
+      architecture,
+      userData: gzipSync(trial(word)),
+      network: "closed",
+    } as const;
+    const end = await bootDisk({ ...boot, firmware: kind }, until);
+    if (end.report === word) return;
+    throw new ProviderError("invalid", `it did not report${lastOf(end.console)}`);
+  };
+  const tried = kinds.map(async (kind) => {
+    await tryOne(kind).catch((error: unknown) => {
+      const isOurs = error instanceof ProviderError && !signal.aborted;
+      const what = `the disk does not work by ${kind.toUpperCase()}`;
+      fault ??= isOurs ? new ProviderError("invalid", `${what}: ${error.message}`) : error;
+      // One fault is enough, and nothing of the others is to run on.
+      stop.abort();
+    });
+  });
+  await Promise.all(tried);
+  if (fault !== null) throw fault;
 }
 
 /** What a program counts on: its own shutdown, a place to write, Perl with sockets. */
