@@ -35,6 +35,14 @@ describe("mayfly image --for ec2", { skip, timeout: 400_000 }, () => {
     state = await mkdtemp(join(tmpdir(), "image-ec2-"));
     folder = join(state, "images");
     await mkdir(folder);
+    // Their checksums are looked at; to keep them takes moto far longer than all the rest.
+    const { ebs } = amazon;
+    const judge = ebs.before.bind(ebs);
+    ebs.before = (asked) => {
+      const headers = { "content-type": "application/json" };
+      const taken = { status: 201, headers, body: "{}" };
+      return judge(asked) ?? (asked.action === "PutSnapshotBlock" ? taken : null);
+    };
     flags = { state, config: join(state, "mayfly.yaml") };
     await configure(["ami-00000000000000001"]);
   });
@@ -69,7 +77,7 @@ describe("mayfly image --for ec2", { skip, timeout: 400_000 }, () => {
   it("tries the disk, sends it, and finds it again", async () => {
     const first = await finish();
     assert.match(first.shown, /^ami-[0-9a-f]+$/);
-    assert.ok(first.lines.includes("trying whether the disk boots by UEFI"));
+    assert.ok(first.lines.includes("trying whether the disk boots"));
     assert.ok(amazon.count("PutSnapshotBlock") > 200);
     amazon.calls.length = 0;
     const again = await finish({ ...flags, provider: "aws0" });

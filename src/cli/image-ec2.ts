@@ -92,7 +92,7 @@ async function tried(
   progress: (line: string) => void,
   signal: AbortSignal,
 ): Promise<void> {
-  progress("trying whether the disk boots by UEFI");
+  progress("trying whether the disk boots");
   await tryDisk(path, image.architecture, signal);
 }
 

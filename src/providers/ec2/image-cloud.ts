@@ -212,8 +212,8 @@ export class ImageCloud {
       Description: `${labels.kind}, made by Mayfly`,
       Architecture: architecture === "x64" ? "x86_64" : "arm64",
       VirtualizationType: "hvm",
-      // Its disk holds no other way to boot.
-      BootMode: "uefi",
+      // Of x64 some types know only a BIOS, bare metal for one.
+      BootMode: architecture === "x64" ? "uefi-preferred" : "uefi",
       EnaSupport: true,
       // Instances of it have version 2 of the metadata alone, and one hop to it.
       ImdsSupport: "v2.0",

@@ -116,7 +116,7 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     const asked = amazon.calls.find(({ action }) => action === "RegisterImage")!.params;
     const expected = {
       Architecture: "x86_64",
-      BootMode: "uefi",
+      BootMode: "uefi-preferred",
       EnaSupport: "true",
       ImdsSupport: "v2.0",
       VirtualizationType: "hvm",
@@ -269,8 +269,12 @@ describe("images in EC2", { skip, timeout: 300_000 }, () => {
     installation = `${installation}x`;
     const digests = ["1", "2", "3", "4"].map((digit) => digit.repeat(64));
     const made = [];
-    for (const disk of digests) made.push(await send(diskOf(disk)));
-    const arm = await send(diskOf("5".repeat(64), { kind: "minimal arm64 debian bookworm" }));
+    const small = join(folder, "small");
+    await writeFile(small, "a disk");
+    const write = async () => ({ path: small, gib });
+    for (const disk of digests) made.push(await send(diskOf(disk, { write })));
+    const kind = "minimal arm64 debian bookworm";
+    const arm = await send(diskOf("5".repeat(64), { kind, write }));
     const [used, named, replaced, newest] = made;
     await amazon.ask("RunInstances", { ImageId: used!.id, MinCount: "1", MaxCount: "1" });
     const cloud = cloudOf();

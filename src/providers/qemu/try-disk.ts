@@ -33,6 +33,8 @@ export interface DiskBoot {
   readonly architecture: Architecture;
   /** What its metadata gives it to run. */
   readonly userData: Uint8Array;
+  /** By UEFI if it is not said. */
+  readonly firmware?: "uefi" | "bios";
   /** `open` reaches what this host reaches, and the host's loopback as `hostAddress`. */
   readonly network: "closed" | "open";
 }
@@ -105,27 +107,41 @@ export async function bootDisk(boot: DiskBoot, signal: AbortSignal): Promise<Dis
 }
 
 /**
- * Boots a disk once and has it run user data that reports a word. Throws `ProviderError` when the
- * word does not come, with the console's last words.
+ * Boots a disk in every way that it can be, at once, to run user data that reports a word. Throws
+ * `ProviderError` when a word does not come, with the console's last words.
  */
 export async function tryDisk(
   disk: string,
   architecture: Architecture,
   signal: AbortSignal,
 ): Promise<void> {
-  const word = randomBytes(16).toString("hex");
-  const userData = gzipSync(trial(word));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(limitMs)]);
-  const boot = { disk, architecture, userData, network: "closed" } as const;
-  let end: DiskEnd;
-  try {
-    end = await bootDisk(boot, limit);
-  } catch (error) {
-    if (!(error instanceof ProviderError) || signal.aborted) throw error;
-    throw new ProviderError("invalid", `the disk does not boot: ${error.message}`);
-  }
-  if (end.report === word) return;
-  throw new ProviderError("invalid", `the disk does not work${lastOf(end.console)}`);
+  const kinds = architecture === "x64" ? (["uefi", "bios"] as const) : (["uefi"] as const);
+  const stop = new AbortController();
+  const until = AbortSignal.any([signal, stop.signal, AbortSignal.timeout(limitMs)]);
+  let fault: unknown = null;
+  const tryOne = async (kind: (typeof kinds)[number]): Promise<void> => {
+    const word = randomBytes(16).toString("hex");
+    const boot = {
+      disk,
+      architecture,
+      userData: gzipSync(trial(word)),
+      network: "closed",
+    } as const;
+    const end = await bootDisk({ ...boot, firmware: kind }, until);
+    if (end.report === word) return;
+    throw new ProviderError("invalid", `it did not report${lastOf(end.console)}`);
+  };
+  const tried = kinds.map(async (kind) => {
+    await tryOne(kind).catch((error: unknown) => {
+      const isOurs = error instanceof ProviderError && !signal.aborted;
+      const what = `the disk does not work by ${kind.toUpperCase()}`;
+      fault ??= isOurs ? new ProviderError("invalid", `${what}: ${error.message}`) : error;
+      // One fault is enough, and nothing of the others is to run on.
+      stop.abort();
+    });
+  });
+  await Promise.all(tried);
+  if (fault !== null) throw fault;
 }
 
 /** What a program counts on: its own shutdown, a place to write, Perl with sockets. */
@@ -159,7 +175,7 @@ function escape(word: string): string {
   return word.replaceAll(",", ",,");
 }
 
-function command({ disk, architecture, network }: DiskBoot): string[] {
+function command({ disk, architecture, network, firmware: kind = "uefi" }: DiskBoot): string[] {
   const isX64 = architecture === "x64";
   const drive = `file=${escape(disk)},if=none,id=disk,format=raw,snapshot=on`;
   const script = `perl '${fileURLToPath(metadataScript).replaceAll("'", `'\\''`)}'`;
@@ -178,7 +194,8 @@ function command({ disk, architecture, network }: DiskBoot): string[] {
     // See arguments.ts for what is left out.
     ...["-cpu", isX64 ? "max,erms=off,fsrm=off" : "cortex-a72"],
     ...["-smp", "1", "-m", `${memoryMb}M`],
-    ...["-bios", firmware[architecture].path],
+    // Without a word, QEMU brings a BIOS.
+    ...(kind === "bios" ? [] : ["-bios", firmware[architecture].path]),
     ...["-serial", "stdio"],
     ...["-drive", drive, "-device", "nvme,drive=disk,serial=mayfly"],
     ...[

@@ -12,7 +12,8 @@ import { bootFileSystem } from "./fat.ts";
 import { gpt, partitionTypes } from "./gpt.ts";
 import { digestOfFiles, ec2Part, measure, readImage } from "./manifest.ts";
 import type { Files, Manifest, StoredImage } from "./manifest.ts";
-import { makeUki } from "./uki.ts";
+import { makeBiosBoot } from "./bios.ts";
+import { makeUki, readUki } from "./uki.ts";
 
 const lacks = async (...tools: string[]): Promise<string | false> => {
   for (const tool of tools) if (!(await hasTool(tool))) return `${tool} is not installed`;
@@ -21,6 +22,7 @@ const lacks = async (...tools: string[]): Promise<string | false> => {
 
 const noObjdump = await lacks("objdump");
 const noFatTools = await lacks("fsck.vfat", "mcopy");
+const noAssembler = process.arch === "x64" ? await lacks("as", "ld") : "it is for x64";
 const noSfdisk = await lacks("sfdisk");
 
 function run(tool: string, args: readonly string[]): string {
@@ -99,6 +101,7 @@ describe("a unified kernel image", () => {
         const pe = uki.readUInt32LE(60);
         assert.ok(uki.readUInt32LE(pe + 24 + 56) >= end, "the size in memory");
         assert.equal(uki.length % 512, 0);
+        assert.deepEqual(readUki(uki), { kernel, initramfs, commandLine: "quiet mayfly.ec2" });
       }),
       { numRuns: 50 },
     );
@@ -130,6 +133,63 @@ describe("a unified kernel image", () => {
     for (const stub of [Buffer.alloc(0), randomBytes(600), small, far, full]) {
       assert.throws(() => makeUki({ stub, ...parts }), { kind: "invalid" });
     }
+  });
+});
+
+/** A kernel with a setup code of four sectors, and what of its header a loader looks at. */
+function bzImageOf(body: Buffer): Buffer {
+  const kernel = Buffer.concat([Buffer.alloc(5 * 512, 0x11), body]);
+  kernel[0x1f1] = 4;
+  kernel.write("HdrS", 0x202, "latin1");
+  kernel.writeUInt16LE(0x20f, 0x206);
+  kernel[0x211] = 1;
+  return kernel;
+}
+
+describe("what a PC without UEFI boots", () => {
+  test("is a sector that names what follows, and that filled in for Linux", () => {
+    const [body, initramfs] = [randomBytes(1300), randomBytes(700)];
+    const kernel = bzImageOf(body);
+    const parts = { kernel, initramfs, commandLine: "quiet" };
+    const { firstSector, content } = makeBiosBoot(parts, 65 * 2 ** 20);
+    assert.equal(firstSector.length, 440);
+    assert.equal(firstSector.readBigUInt64LE(424), BigInt(65 * 2048));
+    assert.deepEqual([firstSector.readUInt32LE(432), firstSector.readUInt32LE(436)], [3, 2]);
+    assert.equal(content.length, (120 + 3 + 2) * 512);
+    assert.equal(content.toString("latin1", 0xe000, 0xe006), "quiet\0");
+    assert.equal(content.readUInt32LE(0x228), 0x1e000);
+    assert.equal(content.readUInt32LE(0x21c), initramfs.length);
+    assert.ok(content.subarray(120 * 512, 120 * 512 + body.length).equals(body));
+    assert.ok(content.subarray(123 * 512, 123 * 512 + initramfs.length).equals(initramfs));
+    assert.equal(kernel[0x210], 0x11, "the kernel itself stays");
+  });
+
+  test("is refused of what is no bzImage", () => {
+    const whole = bzImageOf(randomBytes(600));
+    const old = Buffer.from(whole);
+    old.writeUInt16LE(0x203, 0x206);
+    const huge = Buffer.from(whole);
+    huge[0x1f1] = 120;
+    for (const kernel of [Buffer.alloc(9), randomBytes(9000), old, huge]) {
+      const parts = { kernel, initramfs: Buffer.alloc(1), commandLine: "" };
+      assert.throws(() => makeBiosBoot(parts, 2 ** 20), { kind: "invalid" });
+    }
+    const long = { kernel: whole, initramfs: Buffer.alloc(1), commandLine: "x".repeat(3000) };
+    assert.throws(() => makeBiosBoot(long, 2 ** 20), { kind: "invalid" });
+  });
+
+  test("begins with what its source assembles to", { skip: noAssembler }, async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), "bios-"));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    const [object, binary] = [join(folder, "boot.o"), join(folder, "boot.bin")];
+    run("as", ["--32", "-o", object, join(import.meta.dirname, "bios-boot.S")]);
+    const how = ["-m", "elf_i386", "-Ttext", "0x7c00", "--oformat", "binary"];
+    run("ld", [...how, "-o", binary, object]);
+    const made = await readFile(binary);
+    const parts = { initramfs: Buffer.alloc(1), commandLine: "" };
+    const boot = makeBiosBoot({ kernel: bzImageOf(Buffer.alloc(1)), ...parts }, 0);
+    // The numbers behind are what differs from disk to disk.
+    assert.ok(boot.firstSector.subarray(0, 424).equals(made.subarray(0, 424)));
   });
 });
 
@@ -177,13 +237,18 @@ describe("a disk for EC2", () => {
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
+  const kernel = bzImageOf(Buffer.from("a kernel"));
+  const initramfs = Buffer.from("a first file system");
+  const uki = makeUki({ stub: stubOf(Buffer.alloc(9), 0), kernel, initramfs, commandLine: "" });
+
   async function put(name: string, forEc2: boolean): Promise<StoredImage> {
     const place = join(folder, name);
     await mkdir(place);
     const names = ["kernel", "initramfs", "base.img", ...(forEc2 ? [ec2Part] : [])];
     const files: Record<string, unknown> = {};
     for (const part of names) {
-      await writeFile(join(place, part), `${part} `.repeat(part === "base.img" ? 300_000 : 9));
+      const content = part === ec2Part ? uki : `${part} `.repeat(part === "base.img" ? 300_000 : 9);
+      await writeFile(join(place, part), content);
       files[part] = await measure(join(place, part));
     }
     const manifest: Manifest = {
@@ -221,9 +286,14 @@ describe("a disk for EC2", () => {
     assert.ok(blocks * 512 < 16 * 2 ** 20, `${blocks} blocks`);
     const disk = await written(path);
     const system = await readFile(join(image.folder, "base.img"));
-    const start = Number(disk.readBigUInt64LE(1024 + 128 + 32)) * 512;
-    assert.ok(disk.subarray(start, start + system.length).equals(system));
-    assert.equal(disk.toString("utf16le", 1024 + 128 + 56, 1024 + 128 + 78), "mayfly-base");
+    const startOf = (label: string): number => {
+      const at = disk.indexOf(Buffer.from(label, "utf16le")) - 56;
+      return Number(disk.readBigUInt64LE(at + 32)) * 512;
+    };
+    const base = startOf("mayfly-base");
+    assert.ok(disk.subarray(base, base + system.length).equals(system));
+    assert.equal(Number(disk.readBigUInt64LE(424)) * 512, startOf("mayfly-bios"));
+    assert.deepEqual([...disk.subarray(510, 512)], [0x55, 0xaa]);
   });
 
   test("is the same bytes each time, and named by what makes it", async () => {
@@ -246,6 +316,7 @@ describe("a disk for EC2", () => {
       table.partitions.map(({ name, type }: { name: string; type: string }) => [name, type]),
       [
         ["mayfly-boot", partitionTypes.efiSystem],
+        ["mayfly-bios", partitionTypes.bios],
         ["mayfly-base", partitionTypes.linux],
       ],
     );

@@ -2,14 +2,16 @@ import { createHash } from "node:crypto";
 import { open, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { ProviderError } from "../../../domain/errors.ts";
+import { makeBiosBoot } from "./bios.ts";
 import { bootFileSystem } from "./fat.ts";
 import { gpt, partitionTypes, type Partition, type Piece } from "./gpt.ts";
 import { ec2Part, type StoredImage } from "./manifest.ts";
+import { readUki } from "./uki.ts";
 
 const mib = 2 ** 20;
 const gib = 2 ** 30;
 /** Goes up when the same image makes another disk. */
-const layout = 1;
+const layout = 2;
 /** The least that a machine can write if its volume is no larger than the disk. */
 const roomBytes = 512 * mib;
 /** What firmware boots when nobody told it what, for each processor. */
@@ -22,9 +24,9 @@ export function diskDigest(image: StoredImage): string {
 }
 
 /**
- * Writes a disk that boots by UEFI as the new file `path`, with holes where there is nothing: the
- * kernel in an EFI system partition, the image's system in another, and room behind that the
- * machine encrypts and writes to. Returns its size, whole GiB as volumes have it. Throws `invalid`
+ * Writes a disk that boots by UEFI, and for x64 by a BIOS too, as the new file `path`, with holes
+ * where there is nothing: the kernel in an EFI system partition and, for a BIOS, in one of its own;
+ * the image's system in another, and room behind that the machine encrypts and writes to. Returns its size, whole GiB as volumes have it. Throws `invalid`
  * for an image that was not made for EC2.
  */
 export async function writeDisk(image: StoredImage, path: string): Promise<{ gib: number }> {
@@ -34,16 +36,23 @@ export async function writeDisk(image: StoredImage, path: string): Promise<{ gib
     throw new ProviderError("invalid", `the image has no kernel that EC2 boots; ${mend}`);
   }
   const efi = { start: mib, bytes: mib * Math.max(64, Math.ceil((kernel.length * 1.1) / mib)) };
-  const base = { start: efi.start + efi.bytes, bytes: roundUp(image.files["base.img"].bytes, mib) };
+  const biosAt = efi.start + efi.bytes;
+  const bios = image.architecture === "x64" ? makeBiosBoot(readUki(kernel), biosAt) : null;
+  const biosBytes = roundUp(bios?.content.length ?? 0, mib);
+  const base = { start: biosAt + biosBytes, bytes: roundUp(image.files["base.img"].bytes, mib) };
   const size = roundUp(base.start + base.bytes + roomBytes, gib);
   const partitions: Partition[] = [
     { type: partitionTypes.efiSystem, label: "mayfly-boot", ...efi },
+    ...(bios === null
+      ? []
+      : [{ type: partitionTypes.bios, label: "mayfly-bios", start: biosAt, bytes: biosBytes }]),
     // By this name the first process finds it.
     { type: partitionTypes.linux, label: "mayfly-base", ...base },
   ];
   const boot = bootFileSystem(efi.bytes, bootNames[image.architecture], kernel);
   const pieces: Piece[] = [
-    ...gpt(size, partitions, diskDigest(image)),
+    ...gpt(size, partitions, diskDigest(image), bios?.firstSector),
+    ...(bios === null ? [] : [{ at: biosAt, bytes: bios.content }]),
     ...boot.map(({ at, bytes }) => ({ at: efi.start + at, bytes })),
   ];
   const file = await open(path, "wx", 0o600);

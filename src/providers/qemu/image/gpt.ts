@@ -2,6 +2,8 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 
 const sectorBytes = 512;
+/** So much of the first sector is free for code. */
+export const gptMbrBytes = 440;
 
 export interface Partition {
   /** One of `partitionTypes`. */
@@ -20,6 +22,7 @@ export interface Piece {
 
 export const partitionTypes = {
   efiSystem: "C12A7328-F81F-11D2-BA4B-00A0C93EC93B",
+  bios: "21686148-6449-6E6F-744E-656564454649",
   linux: "0FC63DAF-8483-4772-8E79-3D69D8477DE4",
 } as const;
 
@@ -29,9 +32,15 @@ const tableSectors = (entries * entryBytes) / sectorBytes;
 
 /**
  * A GUID partition table (UEFI specification, chapter 5), its copy at the disk's end and the MBR
- * that keeps others off. `seed` makes the ids that would be random elsewhere.
+ * that keeps others off, with `code` for a PC without UEFI. `seed` makes the ids that would be
+ * random elsewhere.
  */
-export function gpt(diskBytes: number, partitions: readonly Partition[], seed: string): Piece[] {
+export function gpt(
+  diskBytes: number,
+  partitions: readonly Partition[],
+  seed: string,
+  code: Buffer = Buffer.alloc(0),
+): Piece[] {
   const lastSector = diskBytes / sectorBytes - 1;
   const table = Buffer.alloc(entries * entryBytes);
   partitions.forEach(({ type, label, start, bytes }, n) => {
@@ -61,7 +70,7 @@ export function gpt(diskBytes: number, partitions: readonly Partition[], seed: s
   };
   const copyAt = lastSector - tableSectors;
   return [
-    { at: 0, bytes: protectiveMbr(lastSector) },
+    { at: 0, bytes: protectiveMbr(lastSector, code) },
     { at: sectorBytes, bytes: header(1, lastSector, 2) },
     { at: 2 * sectorBytes, bytes: table },
     { at: copyAt * sectorBytes, bytes: table },
@@ -69,8 +78,9 @@ export function gpt(diskBytes: number, partitions: readonly Partition[], seed: s
   ];
 }
 
-function protectiveMbr(lastSector: number): Buffer {
+function protectiveMbr(lastSector: number, code: Buffer): Buffer {
   const mbr = Buffer.alloc(sectorBytes);
+  code.copy(mbr, 0, 0, gptMbrBytes);
   // One partition over everything, of the type that says: look into the GPT.
   mbr.set([0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff], 446);
   mbr.writeUInt32LE(1, 454);

@@ -74,6 +74,23 @@ export function makeUki({ stub, kernel, initramfs, commandLine }: UkiParts): Buf
   return Buffer.concat(body);
 }
 
+/** The parts of one that `makeUki` made. Throws `invalid` where one is missing. */
+export function readUki(uki: Buffer): Omit<UkiParts, "stub"> {
+  const pe = headerOf(uki);
+  const table = pe + 24 + uki.readUInt16LE(pe + 20);
+  const part = (name: string): Buffer => {
+    for (let n = 0; n < uki.readUInt16LE(pe + 6); n++) {
+      const at = table + n * sectionBytes;
+      if (uki.toString("latin1", at, at + 8).replace(/\0+$/, "") !== name) continue;
+      const from = uki.readUInt32LE(at + 20);
+      return uki.subarray(from, from + uki.readUInt32LE(at + 8));
+    }
+    throw new ProviderError("invalid", `the kernel's EFI program has no ${name}`);
+  };
+  const commandLine = part(".cmdline").toString().replace(/\0$/, "");
+  return { kernel: part(".linux"), initramfs: part(".initrd"), commandLine };
+}
+
 /** Where the PE header begins: the DOS header's last word says so. */
 function headerOf(stub: Buffer): number {
   const isDos = stub.length > 64 && stub.toString("latin1", 0, 2) === "MZ";
