@@ -1,13 +1,14 @@
 import type { StackOptions } from "../providers/ec2/infrastructure/template.ts";
 
 export interface SnippetParts {
+  readonly name: string;
   readonly region: string;
   readonly options: StackOptions;
   readonly outputs: Readonly<Record<string, string>>;
 }
 
 /** What a stack is used by: lines for mayfly.yaml, and what a person does next. */
-export function snippet({ region, options, outputs }: SnippetParts): {
+export function snippet({ name, region, options, outputs }: SnippetParts): {
   readonly config: string;
   readonly steps: readonly string[];
 } {
@@ -29,10 +30,17 @@ export function snippet({ region, options, outputs }: SnippetParts): {
       ? []
       : ["front:", `  queue: ${of("FrontQueue")}`, ...(hasKey ? [`  accessKey: ${key}`] : [])]),
   ];
-  return { config: `${lines.join("\n")}\n`, steps: stepsOf(options, of) };
+  return {
+    config: `${lines.join("\n")}\n`,
+    steps: stepsOf(options, of, `--region ${region} --name ${name}`),
+  };
 }
 
-function stepsOf(options: StackOptions, of: (key: string) => string): readonly string[] {
+function stepsOf(
+  options: StackOptions,
+  of: (key: string) => string,
+  which: string,
+): readonly string[] {
   const byManager: Readonly<Record<StackOptions["manager"], string>> = {
     user: `Make its key, and put the two parts into files aws-key-id and aws-key beside mayfly.yaml: aws iam create-access-key --user-name ${of("ManagerUser")}`,
     role: `Give the host that Mayfly runs on the instance profile ${of("ManagerProfile")}.`,
@@ -47,7 +55,7 @@ function stepsOf(options: StackOptions, of: (key: string) => string): readonly s
   const narrow =
     options.installation === null
       ? [
-          "After the first machine: `mayfly aws up --installation WORD`, the first word of its name, lets Mayfly end no other's.",
+          `After the first machine: mayfly aws up ${which} --installation WORD, the first word of its name, lets Mayfly end no other's.`,
         ]
       : [];
   return [byManager[options.manager], ...front, "Try it: mayfly doctor", ...narrow];

@@ -40,7 +40,7 @@ suite("what is printed for mayfly.yaml", () => {
     });
     await fc.assert(
       fc.asyncProperty(shapes, async (options) => {
-        const { config, steps } = snippet({ region, options, outputs });
+        const { config, steps } = snippet({ name: "mayfly", region, options, outputs });
         const { providers, front } = await read(`${config}pools: { small: { provider: aws } }\n`);
         const ec2 = ec2Options
           .partial()
@@ -64,7 +64,7 @@ suite("what is printed for mayfly.yaml", () => {
     const page = await readFile(join(import.meta.dirname, "../../docs/aws.md"), "utf8");
     const samples = [...page.matchAll(/```yaml\n([^]*?)```/g)].map(([, sample = ""]) => sample);
     const text = samples.map((sample) => sample.replaceAll(/^ {3}/gm, "")).join("");
-    const machines = snippet({ region, options: defaultStack, outputs }).config;
+    const machines = snippet({ name: "mayfly", region, options: defaultStack, outputs }).config;
     const secrets = { "file:acme.pem": "env:PEM", "file:acme-webhook": "env:HOOK" };
     const environment = { ID: "AKIA", KEY: "k", PEM: "p", HOOK: "h" };
     let whole = `${machines}${samples[1] ?? ""}${(samples[0] ?? "").replaceAll(/^ {3}/gm, "")}`;

@@ -284,7 +284,7 @@ async function showResult(
   options: StackOptions,
 ): Promise<void> {
   const outputs = stack?.outputs ?? {};
-  const text = snippet({ region, options, outputs });
+  const text = snippet({ name, region, options, outputs });
   if (flags.json) {
     await print(JSON.stringify({ name, region, outcome, outputs, config: text.config }));
     return;

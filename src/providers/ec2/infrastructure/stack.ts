@@ -177,25 +177,22 @@ export class StackDesk {
   }
 
   /**
-   * Tells events until the stack has come to rest; throws unless that is where it was to go. `told`:
-   * events of before. At rest is a stack only once it has told of itself: AWS may show it for a
-   * moment as it was.
+   * Tells events until the stack has come to rest, as the last that it told of itself says; throws
+   * unless that is where it was to go. `told`: events of before.
    */
   async #follow(id: string, told: Set<string>, goals: readonly string[]): Promise<void> {
     const { now, tell, deadlineMs } = this.#parts;
     const until = now() + deadlineMs;
     let firstFailure: StackEvent | null = null;
-    let hasBegun = false;
+    let status = "its beginning";
     for (;;) {
-      const status = (await this.#describe(id))?.StackStatus ?? "DELETE_COMPLETE";
       for (const event of await this.#newEvents(id, told)) {
         tell(event);
         if (isFailure(event)) firstFailure ??= event;
-        hasBegun ||= event.type === wholeType;
+        if (event.type === wholeType) status = event.status;
       }
-      const isResting = hasBegun && !status.endsWith("_IN_PROGRESS");
-      if (hasBegun && goals.includes(status)) return;
-      if (isResting) throw failed(status, firstFailure);
+      if (goals.includes(status)) return;
+      if (/_(COMPLETE|FAILED)$/.test(status)) throw failed(status, firstFailure);
       if (now() >= until) {
         throw new MayflyError("unavailable", `the stack is still at ${status}`, {
           hint: "AWS goes on with it; `mayfly aws status` tells how it stands.",
@@ -225,10 +222,8 @@ export class StackDesk {
         StackName: id,
         ...(token === undefined ? {} : { NextToken: token }),
       });
-      const answer = await unlessGone(
-        this.#call("DescribeStackEvents", () => this.#client.send(command)),
-      );
-      const { StackEvents = [], NextToken } = answer ?? {};
+      const call = () => this.#client.send(command);
+      const { StackEvents = [], NextToken } = await this.#call("DescribeStackEvents", call);
       const fresh = StackEvents.filter(({ EventId = "" }) => !told.has(EventId));
       found.push(...fresh);
       // The newest come first: behind one that was told are none that were not.
