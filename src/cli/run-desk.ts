@@ -1,9 +1,12 @@
-import { createServer, type RequestListener } from "node:http";
+import type { RequestListener } from "node:http";
 import type { RunDesk } from "../executor/desk.ts";
 import type { Door } from "../executor/door.ts";
 import { guestRoutes } from "../web/guest-routes.ts";
 import { listenSocket } from "../web/listen.ts";
 import { silentLog } from "../fleet/log.ts";
+
+// Imported, each of its exports is looked at, and so all of Node's fetch loaded: many times its own.
+const { createServer } = process.getBuiltinModule("node:http");
 
 /** A run brings out what the disk has room for; this is only against nonsense. */
 const artifactBytesMax = 2 ** 40;
