@@ -8,8 +8,7 @@ import { Amazon, motoForTests, type Call } from "../src/providers/ec2/testing.ts
 import type { Provider } from "../src/providers/provider.ts";
 import type { Bench, Measure } from "./measure.ts";
 
-/** Moto looks through every tag for every instance: of 1,000 it lists none within half a minute. */
-const machines = 300;
+const machines = 1_000;
 const runsPerSecond = 20;
 const readsPerSecond = 2;
 const endsPerSecond = 1;
@@ -54,14 +53,13 @@ async function measured(amazon: Amazon, world: World, provider: Provider): Promi
   const listed = await provider.list(never);
   await Promise.all(names.map((name) => end(provider, name)));
   const left = await amazon.living(world.installation);
-  const grown = Math.max(0, (await heapMb()) - before);
   const most = (action: string) => busiest(amazon.calls.filter((call) => call.action === action));
   const atMost = (name: string, value: number, limit: number, unit = "calls"): Measure => {
     return { name, value, unit, limit, limitName: "its bound", sense: "at most", goal: 1 };
   };
   // A call late by a moment falls into the next second with its successor.
   const spare = 1.2;
-  return [
+  const measures: Measure[] = [
     atMost("RunInstances in the busiest second", most("RunInstances"), runsPerSecond * spare),
     atMost("DescribeInstances in it", most("DescribeInstances"), readsPerSecond * spare + 1),
     atMost("TerminateInstances in it", most("TerminateInstances"), endsPerSecond * spare + 1),
@@ -70,8 +68,11 @@ async function measured(amazon: Amazon, world: World, provider: Provider): Promi
     atMost("instances made", living.length, machines, "instances"),
     { ...atMost("machines listed", listed.length, machines, "machines"), sense: "at least" },
     atMost("instances left + 1", left.length + 1, 1, "instances"),
-    atMost("memory kept of all machines", grown, 20, "MB"),
   ];
+  // What the stand-in for Amazon has noted is not the provider's.
+  amazon.forget();
+  const grown = Math.max(0, (await heapMb()) - before);
+  return [...measures, atMost("memory kept of all machines", grown, 20, "MB")];
 }
 
 /** As the fleet does: a machine that is ending is asked for again after a while. */
