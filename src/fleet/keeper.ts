@@ -125,7 +125,8 @@ export class Keeper {
     this.#tenure = lease === null ? null : new Tenure(lease, { clock, leaseMs, stopping }, asked);
     if (lease === null) return null;
     this.#roundAt = 0;
-    log.info({ resource, fence: lease.fence }, "holds the lease");
+    // On a folder of its own there is nobody else who could.
+    if (store.engine === "postgres") log.info({ resource, fence: lease.fence }, "holds the lease");
     await this.#duty.taken?.(lease);
     return this.#tenure;
   }
