@@ -174,10 +174,9 @@ export class Amazon {
   }
 
   static async start(path: string, size: "small" | "large" = "small"): Promise<Amazon> {
-    const python = join(path, "..", "python");
-    const program = size === "small" ? [path] : [python, "-c", largeServer];
-    const [tool = path, ...args] = [...program, "-H", "127.0.0.1", "-p", "0"];
-    const moto = spawn(tool, args, {
+    const tool = size === "small" ? path : join(path, "..", "python");
+    const program = size === "small" ? [] : ["-c", largeServer];
+    const moto = spawn(tool, [...program, "-H", "127.0.0.1", "-p", "0"], {
       stdio: ["ignore", "ignore", "pipe"],
       env: { PATH: process.env["PATH"], AWS_DEFAULT_REGION: "us-east-1" },
     });
