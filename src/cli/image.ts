@@ -66,9 +66,10 @@ export async function build(flags: BuildFlags): Promise<number> {
     return exit.ok;
   } catch (error) {
     if (!interrupted.signal.aborted) throw error;
-    const left = forEc2
-      ? "what was sent is gone on with when it is run again"
-      : "nothing is left of it";
+    const left =
+      forEc2 && flags.disk === undefined
+        ? "run again, it goes on where it was"
+        : "nothing is left of it";
     note(`${paint("red", "mayfly:")} interrupted; ${left}`);
     return exit.interrupted;
   }

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, open, rm } from "node:fs/promises";
+import { mkdtemp, open, rm, truncate } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -35,6 +35,7 @@ tail -n 1 /etc/resolv.conf
 cat /proc/sys/kernel/hostname
 command -v shutdown
 awk '$2 == "/work" { print $1, $3 }' /proc/mounts
+df -k /work | awk 'NR == 2 { print ($2 > 1500000) }'
 `;
 
 describe("an image of EC2", { skip, timeout: 400_000 }, () => {
@@ -44,7 +45,9 @@ describe("an image of EC2", { skip, timeout: 400_000 }, () => {
   before(async () => {
     folder = await mkdtemp(join(tmpdir(), "ami-boot-"));
     disk = join(folder, "disk");
-    await writeDisk(image as StoredImage, disk);
+    const { gib } = await writeDisk(image as StoredImage, disk);
+    // A volume may be larger than the image.
+    await truncate(disk, (gib + 1) * 2 ** 30);
   });
   after(() => rm(folder, { recursive: true, force: true }));
 
@@ -76,6 +79,7 @@ describe("an image of EC2", { skip, timeout: 400_000 }, () => {
       "ip-169-254-169-15",
       "/usr/sbin/shutdown",
       "/dev/dm-0 ext4",
+      "1",
     ]);
   });
 

@@ -166,8 +166,8 @@ export class ImageCloud {
       Timeout: idleMinutes,
     });
     const call = () => this.#ebs.send(command, this.#abort);
-    const { SnapshotId, BlockSize } = await this.#call("StartSnapshot", call);
-    if (SnapshotId !== undefined && (BlockSize === undefined || BlockSize > 0)) return SnapshotId;
+    const { SnapshotId } = await this.#call("StartSnapshot", call);
+    if (SnapshotId !== undefined) return SnapshotId;
     throw new ProviderError("unreachable", "StartSnapshot: an answer without a snapshot");
   }
 

@@ -1,3 +1,5 @@
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { ProviderError } from "../../domain/errors.ts";
 import type { Architecture } from "../../domain/size.ts";
 import type { ImageCloud, Labels, Published } from "./image-cloud.ts";
@@ -53,7 +55,11 @@ async function snapshotFor(
   const known = await cloud.snapshots(disk.disk);
   const whole = known.find(({ state }) => state === "completed");
   if (whole !== undefined) return whole.id;
-  for (const { id, state } of known) if (state === "error") await cloud.remove(id);
+  for (const { id, state } of known) {
+    if (state !== "error") continue;
+    await cloud.remove(id);
+    await rm(join(disk.notes, id), { force: true });
+  }
   const { path, gib } = await disk.write();
   const begun = known.find(({ state }) => state === "pending");
   if (begun !== undefined) progress(`going on with ${begun.id}`);

@@ -118,7 +118,7 @@ export async function tryDisk(
   const kinds = architecture === "x64" ? (["uefi", "bios"] as const) : (["uefi"] as const);
   const stop = new AbortController();
   const until = AbortSignal.any([signal, stop.signal, AbortSignal.timeout(limitMs)]);
-  let fault: unknown = null;
+  const faults: Error[] = [];
   const tryOne = async (kind: (typeof kinds)[number]): Promise<void> => {
     const word = randomBytes(16).toString("hex");
     const boot = {
@@ -132,16 +132,16 @@ export async function tryDisk(
     throw new ProviderError("invalid", `it did not report${lastOf(end.console)}`);
   };
   const tried = kinds.map(async (kind) => {
-    await tryOne(kind).catch((error: unknown) => {
+    await tryOne(kind).catch((error: Error) => {
       const isOurs = error instanceof ProviderError && !signal.aborted;
       const what = `the disk does not work by ${kind.toUpperCase()}`;
-      fault ??= isOurs ? new ProviderError("invalid", `${what}: ${error.message}`) : error;
+      faults.push(isOurs ? new ProviderError("invalid", `${what}: ${error.message}`) : error);
       // One fault is enough, and nothing of the others is to run on.
       stop.abort();
     });
   });
   await Promise.all(tried);
-  if (fault !== null) throw fault;
+  if (faults[0] !== undefined) throw faults[0];
 }
 
 /** What a program counts on: its own shutdown, a place to write, Perl with sockets. */

@@ -88,13 +88,15 @@ interface Builder {
 }
 
 /**
- * EC2 shows what the last console says, the serial port. A kernel that panics starts again; disks over the network
- * may take their time, as Amazon's "NVMe EBS volumes" advises.
+ * EC2 shows what the last console that is there says, the serial port; arm64's is another in QEMU. A
+ * kernel that panics starts again. Disks over the network may take their time, as Amazon's manual of
+ * NVMe volumes advises.
  */
 const common = "panic=-1 nvme_core.io_timeout=4294967295 quiet mayfly.ec2";
 const commandLines = {
   x64: `console=tty0 console=ttyS0,115200 ${common}`,
-  arm64: `console=tty0 console=ttyAMA0 console=ttyS0,115200 ${common}`,
+  // With a screen's console before them, that one would be it where the last is missing.
+  arm64: `console=ttyAMA0 console=ttyS0,115200 ${common}`,
 } as const;
 
 async function build(

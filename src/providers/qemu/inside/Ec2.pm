@@ -15,7 +15,14 @@ sub WAIT_MS() { 60_000 }    # for a disk, a network card
 sub ADD_PARTITION() { 1 }
 sub MIB() { 1_048_576 }
 
+# Whatever becomes of it, the machine is off in the end.
 sub main {
+    eval { boot(); 1 } or print STDERR "mayfly: $@";
+    off();
+    return;
+}
+
+sub boot {
     $SIG{ALRM} = sub { print STDERR "mayfly: its time is over\n"; off() };
     alarm BOOT_SECONDS;
     Kernel::load_module("/modules/$_") for split /\n/, Kernel::slurp('/modules/ec2-order') // '';
@@ -41,7 +48,6 @@ sub main {
     alarm 0;
     my $how = run($path);
     print STDERR "mayfly: the user data ended with $how\n";
-    off();
     return;
 }
 

@@ -6,16 +6,18 @@ use Kernel;
 sub WAIT_MS() { 60_000 }
 sub TURN_SECONDS() { 5 }
 sub BYTES_MAX() { 1_048_576 }
-my $at = pack 'S n C4 x8', 2, 80, 169, 254, 169, 254;
+my $service = pack 'S n C4 x8', 2, 80, 169, 254, 169, 254;
 
-# What is at a path; nothing where there is none. Dies when the service does not answer.
+# What is at a path; nothing where there is none. Dies when the service does not answer. Where it is
+# and how long it is waited for are said by tests only.
 sub get {
-    my ($path) = @_;
-    my $latest = Kernel::now_ms() + WAIT_MS;
+    my ($path, $at, $wait_ms) = @_;
+    $at //= $service;
+    my $latest = Kernel::now_ms() + ($wait_ms // WAIT_MS);
     my $why;
     while (Kernel::now_ms() < $latest) {
-        my ($status, $body) = eval { ask('PUT', '/latest/api/token', 'X-aws-ec2-metadata-token-ttl-seconds: 60') };
-        ($status, $body) = eval { ask('GET', $path, "X-aws-ec2-metadata-token: $body") } if ($status // 0) == 200;
+        my ($status, $body) = eval { ask($at, 'PUT', '/latest/api/token', 'X-aws-ec2-metadata-token-ttl-seconds: 60') };
+        ($status, $body) = eval { ask($at, 'GET', $path, "X-aws-ec2-metadata-token: $body") } if ($status // 0) == 200;
         return $body if ($status // 0) == 200;
         return if ($status // 0) == 404;
         $why = defined $status ? "it answered $status" : $@;
@@ -27,7 +29,7 @@ sub get {
 
 # Status and body.
 sub ask {
-    my ($verb, $path, $header) = @_;
+    my ($at, $verb, $path, $header) = @_;
     socket my $socket, 2, 1, 0 or die "no socket: $!\n";
     # SO_RCVTIMEO and SO_SNDTIMEO, which holds for connect too.
     setsockopt $socket, 1, $_, pack 'q q', TURN_SECONDS, 0 for 20, 21;
