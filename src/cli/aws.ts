@@ -2,12 +2,11 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { MayflyError } from "../domain/errors.ts";
 import { counted, listed } from "../domain/words.ts";
-import { idleCosts, prices } from "../providers/ec2/infrastructure/costs.ts";
+import { idleCosts } from "../providers/ec2/infrastructure/costs.ts";
 import { Residents, type Resident } from "../providers/ec2/infrastructure/machines.ts";
 import {
   changesBetween,
   StackDesk,
-  type Change,
   type Stack,
   type StackEvent,
 } from "../providers/ec2/infrastructure/stack.ts";
@@ -17,11 +16,11 @@ import {
   type StackOptions,
 } from "../providers/ec2/infrastructure/template.ts";
 import { regionOf, nameOf, optionsFrom, type AwsFlags } from "./aws-flags.ts";
+import { planLines } from "./aws-plan.ts";
 import { snippet } from "./aws-snippet.ts";
 import { exit } from "./exit.ts";
 import { Terminal } from "./init/prompter.ts";
-import { table } from "./table.ts";
-import { clean, columnsOf, note, painter, print, StatusLine } from "./terminal.ts";
+import { clean, note, painter, print, StatusLine } from "./terminal.ts";
 
 /*
  * `mayfly aws`: what Mayfly needs at AWS, as one stack of CloudFormation: put up, looked at, taken
@@ -59,7 +58,7 @@ export async function up(flags: AwsFlags): Promise<number> {
       return exit.ok;
     }
     if (found === null || changes.length > 0) {
-      const lines = planLines(desk, found, changes, options);
+      const lines = planLines({ ...desk, isNew: found === null, changes, options });
       // Where the result is to be JSON, the plan is for the person beside it.
       for (const line of lines) await (flags.json === true ? note(line) : print(line));
     }
@@ -232,41 +231,6 @@ async function agreed(flags: AwsFlags, question: string): Promise<void> {
   const answer = await prompter.ask({ ...asked, check }, undefined);
   if (/^y/i.test(answer)) return;
   throw new MayflyError("conflict", "nothing was changed");
-}
-
-function planLines(
-  { name, region }: Desk,
-  found: Stack | null,
-  changes: readonly Change[],
-  options: StackOptions,
-): readonly string[] {
-  const paint = painter(process.stdout);
-  const what = found === null ? "new" : `there, ${counted(changes.length, "change")}`;
-  const signs = { add: "+", alter: "~", remove: "-" } as const;
-  const tints = { add: "green", alter: "yellow", remove: "red" } as const;
-  const costs = idleCosts(options);
-  const sum = costs.reduce((total, { usdPerMonth }) => total + usdPerMonth, 0);
-  const rows = table(
-    costs,
-    [
-      { title: "PART", text: (cost) => cost.what },
-      { title: "USD A MONTH", text: (cost) => cost.usdPerMonth.toFixed(2), align: "right" },
-      { title: "NOTE", text: (cost) => cost.note },
-    ],
-    columnsOf(process.stdout),
-    paint,
-  );
-  const { address, disk } = prices;
-  return [
-    `${paint("bold", "stack")}   ${name} in ${region} (${what})`,
-    ...changes.map(
-      ({ change, resource, type }) =>
-        `${paint(tints[change], signs[change])} ${resource.padEnd(20)} ${type}`,
-    ),
-    `${paint("bold", "cost")}    ${sum.toFixed(2)} US dollars a month while nothing runs`,
-    ...rows,
-    `A machine costs its instance's price, ${address.usd} an hour for its address and ${disk.usd} a GB and month for its disk.`,
-  ];
 }
 
 function showEnd(desk: Desk, found: Stack, there: readonly Resident[]): void {

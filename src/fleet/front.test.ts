@@ -12,7 +12,7 @@ import type { ForgeRequest } from "../forges/forge.ts";
 import { openWorld, type GithubWorld } from "../forges/github/fake/world.ts";
 import { until } from "../providers/conformance-world.ts";
 import { Amazon, motoForTests, type Installed } from "../providers/ec2/testing.ts";
-import { managerPermissions } from "../providers/ec2/infrastructure/permissions.ts";
+import { managerPermissions } from "../providers/ec2/infrastructure/manager-permissions.ts";
 import { defaultStack, synthesise } from "../providers/ec2/infrastructure/template.ts";
 import { findJob } from "../store/questions.ts";
 import { Store } from "../store/store.ts";

@@ -11,7 +11,7 @@ import { prunePublished, publish, type Disk } from "./image-publish.ts";
 import { blockBytes } from "./image-upload.ts";
 import { Images } from "./images.ts";
 import { Cloud } from "./cloud.ts";
-import { imagePermissions } from "./infrastructure/permissions.ts";
+import { imagePermissions } from "./infrastructure/image-permissions.ts";
 import { Amazon, motoForTests, type Call, type Fault } from "./testing.ts";
 
 const moto = await motoForTests();

@@ -25,7 +25,8 @@ import { execFile } from "node:child_process";
 import { Secret } from "../../domain/secret.ts";
 import { hasTool, lock } from "../debian.ts";
 import { ebsAction, ebsProblem, EbsRules, ImageRules } from "./image-testing.ts";
-import { imagePermissions, managerPermissions } from "./infrastructure/permissions.ts";
+import { imagePermissions } from "./infrastructure/image-permissions.ts";
+import { managerPermissions } from "./infrastructure/manager-permissions.ts";
 import { ec2Options, type Ec2Options } from "./options.ts";
 
 /*

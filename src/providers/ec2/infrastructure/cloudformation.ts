@@ -28,6 +28,9 @@ export interface Output {
   readonly Value: Value;
 }
 
+export type Resources = Record<string, Resource>;
+export type Outputs = Record<string, Output>;
+
 export interface Template {
   readonly AWSTemplateFormatVersion: "2010-09-09";
   readonly Description: string;
@@ -56,6 +59,9 @@ export const sub = (text: string): Value => ({ "Fn::Sub": text });
 export const joined = (values: readonly Value[]): Value => ({ "Fn::Join": [",", values] });
 /** The region's nth zone, counted from 0. */
 export const zone = (n: number): Value => ({ "Fn::Select": [n, { "Fn::GetAZs": "" }] });
+
+/** What is in a stack bears its name; the stack's own tags are given to it beside. */
+export const ours: Json = [{ Key: "Name", Value: sub("${AWS::StackName}") }];
 
 export function policy(statements: readonly Statement[]) {
   return { Version: "2012-10-17", Statement: statements } as unknown as Json;

@@ -56,7 +56,7 @@ const hints: readonly (readonly [RegExp, string])[] = [
     "The region has fewer zones for this account: give --zones 2.",
   ],
   [
-    /must (delete|detach|remove) .*(access key|polic|entit)|DeleteConflict/i,
+    /must (delete|detach|remove) .* first|attached to entities|DeleteConflict/i,
     "Something was added to it beside the stack (an access key, an attachment): take that away, then run `mayfly aws down` again.",
   ],
   [

@@ -84,7 +84,11 @@ export class Residents {
           hint: "Stop the Mayfly that makes new ones, then run `mayfly aws down` again.",
         });
       }
-      await sleep(pollMs, signal);
+      await sleep(pollMs, signal).catch(() => {
+        throw new MayflyError("conflict", "no longer followed; the machines go on ending", {
+          hint: "`mayfly aws down` goes on from there.",
+        });
+      });
     }
   }
 

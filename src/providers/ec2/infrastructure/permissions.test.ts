@@ -7,14 +7,9 @@ import { nobody } from "../../names.ts";
 import { open } from "../ec2.ts";
 import { Amazon, motoForTests, type Call, type Installed } from "../testing.ts";
 import { priceTable } from "./costs.ts";
-import {
-  imagePermissions,
-  machineStatements,
-  managerPermissions,
-  permissionTable,
-  statementsOf,
-  type Scope,
-} from "./permissions.ts";
+import { imagePermissions } from "./image-permissions.ts";
+import { managerPermissions } from "./manager-permissions.ts";
+import { machineStatements, permissionTable, statementsOf, type Scope } from "./permissions.ts";
 import type { Conditions, Statement, Value } from "./cloudformation.ts";
 
 const installed = await motoForTests();

@@ -14,7 +14,7 @@ import { isDeepStrictEqual } from "node:util";
 import { MayflyError } from "../../../domain/errors.ts";
 import { adviceFor, explained } from "./errors.ts";
 import type { Template } from "./cloudformation.ts";
-import { stackTag, stackTags, type StackOptions } from "./template.ts";
+import { defaultStack, stackTag, stackTags, type StackOptions } from "./template.ts";
 
 /*
  * One stack at CloudFormation: what it is, what would change, and putting it up and down, followed
@@ -298,7 +298,8 @@ function requireSettled({ status }: Stack): void {
 function optionsOf(template: unknown): StackOptions | null {
   try {
     const { Metadata } = template as { Metadata: { Mayfly: { options: string } } };
-    return JSON.parse(Metadata.Mayfly.options) as StackOptions;
+    // An older Mayfly's may lack some.
+    return { ...defaultStack, ...(JSON.parse(Metadata.Mayfly.options) as Partial<StackOptions>) };
   } catch {
     return null;
   }
