@@ -116,7 +116,7 @@ async function insertJobs(
     if (isHeld) capped.set(pool, caps);
     if (isHeld) held.add(id);
     fresh.set(id, known);
-    rows.push({ ...toRow(known, first.size), held_pool: isHeld ? pool : null });
+    rows.push(toRow(known, first.size, isHeld ? pool : null));
   }
   if (rows.length === 0) return [];
   const taken = await insertUnlessKnown(tx, rows);
@@ -252,7 +252,7 @@ function newJob(id: string, placed: PlacedSighting, now: number): Job {
   return { ...job, state: "ended", outcome: "refused", endedAt: now };
 }
 
-function toRow(job: Job, size: Size | null): JobsTable {
+function toRow(job: Job, size: Size | null, heldPool: string | null): JobsTable {
   return {
     id: job.id,
     forge: job.forge,
@@ -276,7 +276,7 @@ function toRow(job: Job, size: Size | null): JobsTable {
     started_at: job.startedAt,
     ended_at: job.endedAt,
     exit_code: job.exitCode,
-    held_pool: null,
+    held_pool: heldPool,
   };
 }
 

@@ -10,8 +10,9 @@ const signatureHeader = "x-mayfly-signature-256";
  */
 export function checkSignature({ headers, body }: ForgeRequest, secret: string): void {
   const [, given] = /^sha256=([0-9a-f]{64})$/i.exec(headers[signatureHeader] ?? "") ?? [];
-  const good = createHmac("sha256", secret).update(body).digest();
-  if (given !== undefined && timingSafeEqual(Buffer.from(given, "hex"), good)) return;
+  const good = createHmac("sha256", secret).update(body).digest("hex");
+  if (given !== undefined && timingSafeEqual(Buffer.from(given.toLowerCase()), Buffer.from(good)))
+    return;
   throw new MayflyError("unauthenticated", "the signature is missing or wrong", {
     where: "X-Mayfly-Signature-256",
     hint: "It is `sha256=` and the HMAC-SHA256 of the raw body under the forge's secret, in hex.",
