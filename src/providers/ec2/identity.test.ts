@@ -123,11 +123,14 @@ describe("a claim of the ec2 provider", { skip, timeout: 300_000 }, () => {
   afterEach(async () => {
     amazon.isBlind = false;
     amazon.fault = () => undefined;
-    await destroyed(provider, runner);
-    tcp.close();
-    await manager.close();
-    await provider.close();
-    rmSync(folder, { recursive: true, force: true });
+    try {
+      await destroyed(provider, runner);
+    } finally {
+      tcp.close();
+      await manager.close();
+      await provider.close();
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   function opened(): Promise<Provider> {

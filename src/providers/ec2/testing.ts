@@ -168,6 +168,7 @@ export class Amazon {
   readonly #reasons = new Map<string, string>();
   readonly #played = new Map<string, Play>();
   #running: Promise<void> = Promise.resolve();
+  #ending: Promise<void> = Promise.resolve();
 
   private constructor(moto: ChildProcess) {
     this.#moto = moto;
@@ -314,9 +315,49 @@ export class Amazon {
 
   /** Ends an instance as not a call of ours does: by itself, or by EC2. */
   async ends(id: string, reason: string): Promise<void> {
-    this.#reasons.set(id, reason);
-    await this.ask("TerminateInstances", { "InstanceId.1": id });
-    this.#over.add(id);
+    // Also what plays an instance tells of its end, whoever ended it.
+    if (this.#over.has(id)) return;
+    await this.#oneByOne(async () => {
+      if (this.#over.has(id)) return;
+      this.#reasons.set(id, reason);
+      await this.ask("TerminateInstances", { "InstanceId.1": id });
+      this.#over.add(id);
+    });
+  }
+
+  /** Moto cannot end two at once, nor one twice; EC2 can. */
+  async #oneByOne<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#ending;
+    const over = Promise.withResolvers<void>();
+    this.#ending = over.promise;
+    await before;
+    try {
+      return await work();
+    } finally {
+      over.resolve();
+    }
+  }
+
+  async #terminate(
+    request: IncomingMessage,
+    body: string,
+    params: URLSearchParams,
+  ): Promise<Answer> {
+    if (params.get("DryRun") === "true") return this.#pass(request, body);
+    const named = [...params].filter(([key]) => key.startsWith("InstanceId."));
+    const ended = await this.#oneByOne(async () => {
+      const left = named.filter(([, id]) => !this.#over.has(id));
+      if (left.length === 0) return { answer: nothingToEnd, left };
+      const others = [...params].filter(([key]) => !key.startsWith("InstanceId."));
+      const passed = new URLSearchParams([...others, ...left]).toString();
+      const answer = await this.#pass(request, passed);
+      if (answer.status < 300) for (const [, id] of left) this.#over.add(id);
+      return { answer, left };
+    });
+    if (ended.answer.status < 300) {
+      for (const [, id] of ended.left) await this.#played.get(id)?.end();
+    }
+    return ended.answer;
   }
 
   async close(): Promise<void> {
@@ -378,12 +419,13 @@ export class Amazon {
     const answer =
       action === "RunInstances"
         ? await this.#runOnce(request, body, params)
-        : await this.#pass(request, body);
+        : action === "TerminateInstances"
+          ? await this.#terminate(request, body, params)
+          : await this.#pass(request, body);
     for (const policy of left) {
       const which = { Version: "2010-05-08", PolicyArn: policy };
       await this.query("iam", { ...which, Action: "DeletePolicy" });
     }
-    if (action === "TerminateInstances") await this.#terminated(params);
     this.#images.after(action, params, answer.body);
     if (fault === "lost") return "lost";
     if (action === "DescribeSnapshots") return { ...answer, body: this.ebs.shown(answer.body) };
@@ -497,14 +539,6 @@ export class Amazon {
     this.#played.set(id, play);
   }
 
-  async #terminated(params: URLSearchParams): Promise<void> {
-    for (const [key, id] of params) {
-      if (!key.startsWith("InstanceId")) continue;
-      this.#over.add(id);
-      await this.#played.get(id)?.end();
-    }
-  }
-
   #shown(body: string): string {
     if (this.isBlind) {
       return body.replace(/<reservationSet>[^]*<\/reservationSet>/, "<reservationSet/>");
@@ -550,6 +584,12 @@ function authorization(service: string): string {
   const credential = `Credential=x/20260101/us-east-1/${service}/aws4_request`;
   return `AWS4-HMAC-SHA256 ${credential}, SignedHeaders=host, Signature=x`;
 }
+
+const nothingToEnd: Answer = {
+  status: 200,
+  headers: { "content-type": "text/xml" },
+  body: '<TerminateInstancesResponse xmlns="http://ec2.amazonaws.com/doc/2016-11-15/"><requestId>0</requestId><instancesSet/></TerminateInstancesResponse>',
+};
 
 /** An error as EC2 writes it. */
 function problem(code: string, status: number): Answer {
