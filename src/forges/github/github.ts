@@ -12,6 +12,7 @@ import type {
   KnownJob,
   MintContext,
   Registration,
+  RunLookUp,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -20,6 +21,7 @@ import { Client, type Credential } from "./client.ts";
 import { readEvent } from "./events.ts";
 import type { GithubOptions } from "./options.ts";
 import { runnerOrders } from "./orders.ts";
+import { LookUp } from "./look-up.ts";
 import { Redelivery } from "./redelivery.ts";
 import { Repositories } from "./repositories.ts";
 import { Runners } from "./runners.ts";
@@ -53,6 +55,7 @@ class GithubForge implements Forge {
   readonly #senders: Senders | null;
   readonly #isPolled: boolean;
   readonly #line: ScaleSetLine | null;
+  readonly runs: RunLookUp;
   /** Absent without a scale set. */
   readonly listen?: NonNullable<Forge["listen"]>;
 
@@ -74,6 +77,7 @@ class GithubForge implements Forge {
     this.#client = client;
     this.#trust = new RunTrust(client);
     const { repositories: only } = options;
+    this.runs = new LookUp({ forge: name, client, trust: this.#trust, now });
     this.#repositories = new Repositories({ scope: address.scope, client, only, now, log });
     this.#watch = new Watch({
       forge: name,

@@ -18,6 +18,9 @@ export interface FakeRun {
   readonly event: string;
   readonly createdAt: number;
   updatedAt: number;
+  attempt: number;
+  /** Jobs that need others are to come: it is not over when those that there are have ended. */
+  hasMore: boolean;
 }
 
 export interface FakeJob {
@@ -132,7 +135,7 @@ export function runShape(api: string, run: FakeRun, status: string): Shape {
     head_sha: "0123456789abcdef0123456789abcdef01234567",
     path: ".github/workflows/ci.yml",
     run_number: run.id,
-    run_attempt: 1,
+    run_attempt: run.attempt,
     display_title: "A change",
     event: run.event,
     status,
@@ -163,7 +166,7 @@ export function jobShape(api: string, job: FakeJob): Shape {
     id: job.id,
     run_id: job.run.id,
     run_url: `${base}/actions/runs/${job.run.id}`,
-    run_attempt: 1,
+    run_attempt: job.run.attempt,
     node_id: `CR_${job.id}`,
     head_sha: "0123456789abcdef0123456789abcdef01234567",
     url: `${base}/actions/jobs/${job.id}`,

@@ -94,7 +94,8 @@ export class FakeState {
 
   run(repository: FakeRepository, head: FakeRepository | null, event = "push"): FakeRun {
     const at = this.settings.now();
-    const run = { id: this.id(), repository, head, event, createdAt: at, updatedAt: at };
+    const times = { createdAt: at, updatedAt: at };
+    const run = { id: this.id(), repository, head, event, ...times, attempt: 1, hasMore: false };
     this.runs.set(run.id, run);
     return run;
   }
@@ -135,7 +136,8 @@ export class FakeState {
 
   statusOf(run: FakeRun): string {
     const jobs = this.jobsOf(run);
-    if (jobs.length > 0 && jobs.every(({ status }) => status === "completed")) return "completed";
+    const isOver = jobs.length > 0 && jobs.every(({ status }) => status === "completed");
+    if (isOver && !run.hasMore) return "completed";
     return jobs.some(({ status }) => status !== "queued") ? "in_progress" : "queued";
   }
 
