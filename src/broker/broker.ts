@@ -29,7 +29,7 @@ import { giveBack } from "./give-back.ts";
 import { findRun, type FoundRun } from "./find-run.ts";
 import type { LookUps } from "./look-ups.ts";
 import { endOrder, lateReason, machinesOf, type LentMachine } from "./orders.ts";
-import { loanSighting, runsOn, type Terms } from "./terms.ts";
+import { isSameName, loanSighting, runsOn, type Terms } from "./terms.ts";
 
 export interface BrokerParts {
   readonly terms: Terms;
@@ -113,6 +113,10 @@ export class Broker {
     const { store, lookUps, terms, intake } = this.#parts;
     const label = this.#checkedLabel(wish);
     const known = await loansOf(store.db, wish.label);
+    const { repository } = wish;
+    if (repository !== null && known.some((loan) => !isSameName(loan.repository, repository))) {
+      throw new MayflyError("forbidden", "this label is another repository's");
+    }
     const missing = wish.architectures.filter((one) =>
       known.every(({ architecture }) => architecture !== one),
     );

@@ -4,6 +4,7 @@ import type { Loan, LoanCounts } from "../domain/loan.ts";
 import { runnerStates, type Runner } from "../domain/runner.ts";
 import { addFacts } from "./facts.ts";
 import { updateJob } from "./jobs.ts";
+import { prepared } from "./prepared.ts";
 import { toJob, toRunner } from "./rows.ts";
 import type { LoanRow, LoansTable } from "./schema.ts";
 import type { Database, Tx } from "./store.ts";
@@ -21,11 +22,14 @@ const settledAtOnce = 100;
 /** What PostgreSQL calls the lock under which loans are counted and made. */
 const lockKey = 4_240_901;
 
-/** Of one label, the oldest first. */
+/** Of one label, in the order of their architectures. */
 export async function loansOf(db: Database, label: string): Promise<Loan[]> {
-  const query = db.selectFrom("loans").selectAll().where("label", "=", label);
-  return (await query.orderBy("id").limit(openMax).execute()).map(toLoan);
+  return (await labelled(db, { label })).map(toLoan);
 }
+
+const labelled = prepared((db, { label }: { label: string }) =>
+  db.selectFrom("loans").selectAll().where("label", "=", label).orderBy("id").limit(100),
+);
 
 export async function findLoan(db: Database, id: string): Promise<Loan | null> {
   const row = await db.selectFrom("loans").selectAll().where("id", "=", id).executeTakeFirst();

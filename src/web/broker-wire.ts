@@ -7,8 +7,6 @@ import { toProblem } from "./errors.ts";
 import { refuseWhenDraining, type Web } from "./web.ts";
 
 const paths: ReadonlySet<string | undefined> = new Set(["/", "/v1/broker"]);
-/** For a request of 150 bytes. */
-const bodyMs = 10_000;
 
 /**
  * Answers rr's protocol: anybody may ask, and what is asked is checked at the forge. Before the
@@ -50,7 +48,7 @@ async function answer(
   const address = addressOf(incoming);
   broker.admit(address);
   refuseWhenDraining(web);
-  const limit = { maxBytes: wireBytesMax, deadlineMs: bodyMs, budget: web.strangersBodies };
+  const limit = { maxBytes: wireBytesMax, deadlineMs: web.limits.bodyMs, budget: web.strangersBodies };
   const request = parseWire(await readBody(incoming, limit));
   known(request.operation);
   if (request.operation === "destroy") return broker.giveBack(request.labels);

@@ -49,7 +49,7 @@ export class ForgejoClient {
   async openRuns(repository: string, signal: AbortSignal): Promise<readonly ListedRun[]> {
     const path = repositoryPath(repository);
     if (path === null) return [];
-    const asked = ["waiting", "running", "blocked"].map((status) => `status=${status}`).join("&");
+    const asked = ["waiting", "running"].map((status) => `status=${status}`).join("&");
     const runs = `${path}/actions/runs?${asked}&limit=${pageSize}&page=1`;
     return (await this.#rest.find(runs, runsAnswer, signal))?.workflow_runs ?? [];
   }

@@ -62,7 +62,7 @@ export class GiteaClient {
   async openRuns(repository: string, signal: AbortSignal): Promise<readonly ListedRun[]> {
     const path = repositoryPath(repository);
     if (path === null) return [];
-    const asked = ["queued", "in_progress", "pending"].map((status) => `status=${status}`);
+    const asked = ["queued", "in_progress"].map((status) => `status=${status}`);
     const query = `${asked.join("&")}&exclude_pull_requests=true&limit=${pageSize}&page=1`;
     const found = await this.#rest.find(`${path}/actions/runs?${query}`, runsAnswer, signal);
     return found?.workflow_runs ?? [];

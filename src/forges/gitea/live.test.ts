@@ -53,7 +53,7 @@ describe("a real Gitea's description of itself", { skip }, () => {
       ["ActionWorkflowJob", jobShape(state, url, job)],
       ["ActionWorkflowJobsResponse", jobsAnswer.shape],
       ["ActionWorkflowRun", runAnswer.shape],
-      ["ActionWorkflowRun", runShape(url, run)],
+      ["ActionWorkflowRun", runShape(state, url, run)],
       ["ActionRunnersResponse", runnersAnswer.shape],
       ["ActionRunner", runnerShape(runner)],
       ["PullRequest", pullAnswer.shape],

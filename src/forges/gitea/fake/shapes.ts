@@ -52,7 +52,11 @@ function branchOf({ ref }: FakeRun): object {
   return name === undefined ? {} : { head_branch: name };
 }
 
-export function runShape(url: string, run: FakeRun): object {
+export function runShape(state: FakeGiteaState, url: string, run: FakeRun): object {
+  const statuses = [...state.jobs.values()]
+    .filter((job) => job.run === run)
+    .map(({ status }) => words[status][0]);
+  const status = ["in_progress", "queued", "waiting"].find((one) => statuses.includes(one));
   return {
     id: run.id,
     url: `${url}/api/v1/repos/${run.repository}/actions/runs/${run.id}`,
@@ -60,7 +64,9 @@ export function runShape(url: string, run: FakeRun): object {
     path: `build.yml@${run.ref}`,
     ...branchOf(run),
     head_sha: "0".repeat(40),
-    status: "queued",
+    html_url: `${url}/${run.repository}/actions/runs/${run.id}`,
+    run_attempt: 1,
+    status: status ?? "completed",
   };
 }
 
