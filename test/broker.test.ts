@@ -177,3 +177,59 @@ test(
     }
   },
 );
+
+test(
+  "a manager killed between an order and its answer knows it again, and makes one machine",
+  { skip, timeout: 280_000 },
+  async (t) => {
+    // rr's own labels; the run is told beside them.
+    const world = await openWorld(t, "  label: rr_runner_{id}");
+    const { fake, manager } = world;
+    const { state } = fake;
+    const run = beginRun(world);
+    const label = "rr_runner_5e0c1f0e9d1f4d0d8a7f3b1f9a3a2b4c";
+    const more = { repository: "acme/widget", run_id: run.id };
+    const create = {
+      operation: "create",
+      architecture: "x86_64",
+      label: `${label}_x86_64`,
+      ...more,
+    };
+    try {
+      // No machine can be registered, so the answer waits.
+      const refusal = { part: "generate-jitconfig", status: 502, message: "Server Error" };
+      state.faults.refusals.push(refusal);
+      const cut = curl(manager.url, create);
+      await until("its machine is up", async () => {
+        const answer = await manager.ask("/v1/machines?limit=100");
+        const { machines } = (await answer.json()) as { machines: { state: string }[] };
+        return machines.some(({ state: is }) => is === "up");
+      });
+      await manager.end("SIGKILL");
+      assert.notEqual((await cut).status, 0, "the connection broke");
+      state.faults.refusals.pop();
+      await manager.start();
+      const again = await curl(manager.url, create);
+      assert.deepEqual(again, { status: 0, said: "" });
+      assert.deepEqual(
+        [...state.runners.values()].map(({ labels }) => labels),
+        [[`${label}_x86_64`]],
+      );
+      assert.equal((await jobsOf(world)).filter(({ name }) => name.includes("lent")).length, 1);
+      assert.equal(await machinesMade(world), 1);
+
+      // Its run is cancelled before any job came for it.
+      run.hasMore = false;
+      for (const job of state.jobsOf(run)) state.end(job, "cancelled");
+      const destroy = { operation: "destroy", labels: [`${label}_x86_64`] };
+      await until("it is given back", async () => (await curl(manager.url, destroy)).status === 0);
+      await until("no runner is left", () => state.runners.size === 0);
+      await until(
+        "no machine is left",
+        () => readdirSync(join(manager.state, "providers/box/machines")).length === 0,
+      );
+    } catch (error) {
+      throw new Error(`${String(error)}\n${manager.said.slice(-6000)}`, { cause: error });
+    }
+  },
+);

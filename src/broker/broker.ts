@@ -234,7 +234,7 @@ export class Broker {
     const id = `${wish.label}.${architecture}`;
     const labels = runsOn(wish.label, architecture, wish.isInLabel);
     // Whose code will come under a label that names no run nobody can say.
-    const trust = isConfirmed || wish.run !== null ? run.trust : "fork";
+    const trust = isConfirmed ? run.trust : "fork";
     const placement = place({ forge: brokerForge, labels, trust }, pools, lender.match);
     if (placement.pool === null) {
       throw new MayflyError("forbidden", `no machines of ${architecture}: ${placement.reason}`);

@@ -61,7 +61,7 @@ export async function findRun(parts: FindParts, hints: RunHints): Promise<FoundR
   if (attempt !== null && attempt !== found.run.attempt) {
     throw new MayflyError("conflict", `the run is at attempt ${found.run.attempt} by now`);
   }
-  return { ...found, isConfirmed: hints.label.run !== null };
+  return { ...found, isConfirmed: id !== null };
 }
 
 type Found = Omit<FoundRun, "isConfirmed">;

@@ -116,25 +116,19 @@ async function poll(parts: LenderParts, signal: AbortSignal): Promise<readonly J
 
 /** How a loan stands now; null: it was ended here. */
 async function sighting(parts: LenderParts, loan: Loan): Promise<JobSighting | null> {
-  const { store, inner, now, terms } = parts;
+  const { store, now, terms } = parts;
   const runner = await runnerOfLoan(store.db, loan);
-  const run = await runOf(parts, loan);
-  const job =
-    run === null || run === "unknown" ? null : tellingJob(inner, loan, run, nameOf(runner));
+  const { job, isOver } = await told(parts, loan, runner?.name ?? null);
   if (job !== null && job.state !== "waiting") {
     // The name stays known here when its registration is gone there.
-    return asLoan(loan, { ...job, runner: job.runner ?? nameOf(runner) });
+    return asLoan(loan, { ...job, runner: job.runner ?? runner?.name ?? null });
   }
+  if (isOver) return end(parts, loan, "its run is over");
   // Its guest says that a job began, and it can be no other.
   if (runner !== null && runner.startedAt !== null) {
-    if (isOver(run, loan)) return end(parts, loan, "its run is over");
-    return loanSighting(loan, {
-      state: "started",
-      runner: runner.name,
-      startedAt: runner.startedAt,
-    });
+    const { name, startedAt } = runner;
+    return loanSighting(loan, { state: "started", runner: name, startedAt });
   }
-  if (isOver(run, loan)) return end(parts, loan, "its run is over");
   const { answerSeconds, waitSeconds } = terms.settings;
   if (loan.readyAt === null) {
     if (now() < loan.lentAt + answerSeconds * 1000) return loanSighting(loan);
@@ -152,51 +146,46 @@ async function end({ store, log }: LenderParts, loan: Loan, reason: string): Pro
   return null;
 }
 
-/** Only a run that the loan surely belongs to ends it; the others have times of their own. */
-function isOver(run: RunWithJobs | null | "unknown", loan: Loan): boolean {
-  if (run === "unknown" || !loan.isConfirmed) return false;
-  return run === null || run.isOver || run.attempt > loan.attempt;
+/** What the forge says of the machine's job, and whether its run is surely over. */
+interface Told {
+  readonly job: JobSighting | null;
+  readonly isOver: boolean;
 }
 
-/** `unknown`: the forge cannot be asked now. */
-async function runOf(parts: LenderParts, loan: Loan): Promise<RunWithJobs | null | "unknown"> {
+async function told(parts: LenderParts, loan: Loan, runner: string | null): Promise<Told> {
   const { lookUps, inner } = parts;
   try {
     const run = await lookUps.run(loan.repository, loan.run);
-    if (loan.isConfirmed) return run;
-    if (run !== null && tellingJob(inner, loan, run, null) !== null) {
-      return await confirmed(parts, loan, run);
+    const job = run === null ? null : tellingJob(inner, loan, run, runner);
+    if (loan.isConfirmed) {
+      return { job, isOver: run === null || run.isOver || run.attempt > loan.attempt };
     }
-    return (await search(parts, loan)) ?? run;
+    if (run !== null && job !== null) {
+      await confirm(parts, loan, run);
+      return { job, isOver: false };
+    }
+    return await searched(parts, loan);
   } catch {
-    // It was told where it was asked.
-    return "unknown";
+    // The forge cannot be asked now, which was told where it was asked.
+    return { job: null, isOver: false };
   }
 }
 
-/** The run whose jobs show a label that was lent to another one by guess. */
-async function search(parts: LenderParts, loan: Loan): Promise<RunWithJobs | null> {
+/** Looks for the run whose jobs show a label that was lent to another one by guess. */
+async function searched(parts: LenderParts, loan: Loan): Promise<Told> {
   const { lookUps, inner } = parts;
   const open = await lookUps.open(loan.repository);
   for (const { id } of open.slice(0, searchedMax)) {
     const run = await lookUps.run(loan.repository, id);
-    if (run !== null && tellingJob(inner, loan, run, null) !== null) {
-      return confirmed(parts, loan, run);
-    }
+    const job = run === null ? null : tellingJob(inner, loan, run, null);
+    if (run === null || job === null) continue;
+    await confirm(parts, loan, run);
+    return { job, isOver: false };
   }
-  return null;
+  return { job: null, isOver: open.length === 0 };
 }
 
-async function confirmed(
-  { store }: LenderParts,
-  loan: Loan,
-  run: RunWithJobs,
-): Promise<RunWithJobs> {
+async function confirm({ store }: LenderParts, loan: Loan, run: RunWithJobs): Promise<void> {
   const { id, attempt, url } = run;
   await store.write((tx) => confirmLoan(tx, loan, { run: id, attempt, url }));
-  return run;
-}
-
-function nameOf(runner: Runner | null): string | null {
-  return runner?.name ?? null;
 }
