@@ -137,7 +137,7 @@ test(
       const answers = await Promise.all([curl(manager.url, create), curl(manager.url, create)]);
       for (const answer of answers) assert.deepEqual(answer, { status: 0, said: "" });
       const registered = [...state.runners.values()].map(({ labels }) => labels.toSorted());
-      assert.deepEqual(registered.toSorted(), [
+      assert.deepEqual(registered.toSorted(byText), [
         ["arch_arm64", label],
         ["arch_x86_64", label],
       ]);
@@ -233,3 +233,7 @@ test(
     }
   },
 );
+
+function byText(a: unknown, b: unknown): number {
+  return String(a) < String(b) ? -1 : 1;
+}

@@ -53,7 +53,7 @@ test("a run in progress gets its machines, and is told once they are registered"
   const label = `mayfly_${run.id}_1`;
   await world.broker.lend(wish(label, ...both), "192.0.2.1");
   const jobs = await listJobs(world.store.db);
-  assert.deepEqual(jobs.map(({ name, pool, labels }) => [name, pool, labels]).toSorted(), [
+  assert.deepEqual(jobs.map(({ name, pool, labels }) => [name, pool, labels]).toSorted(byText), [
     [`arm64 lent to acme/widget run ${run.id}`, "arm", [label, "arch_arm64"]],
     [`x86_64 lent to acme/widget run ${run.id}`, "intel", [label, "arch_x86_64"]],
   ]);
@@ -61,7 +61,7 @@ test("a run in progress gets its machines, and is told once they are registered"
   await boot(world);
   await ready;
   const registered = [...world.fake.state.runners.values()].map(({ labels }) => labels.toSorted());
-  assert.deepEqual(registered.toSorted(), [
+  assert.deepEqual(registered.toSorted(byText), [
     ["arch_arm64", label],
     ["arch_x86_64", label],
   ]);
@@ -373,7 +373,7 @@ test("only the run's own jobs, once over, let its machines be taken back", async
   await broker.giveBack([label]);
   assert.equal((await openLoans(store.db)).length, 0);
   const outcomes = (await listJobs(store.db, { forge: "broker" })).map(({ outcome }) => outcome);
-  assert.deepEqual(outcomes.toSorted(), ["failure", "success"]);
+  assert.deepEqual(outcomes.toSorted(byText), ["failure", "success"]);
   await broker.giveBack([label]);
   // Unknown is well; no label is not, and touches nothing.
   await broker.giveBack([`mayfly_1_${uuid}`]);
@@ -571,3 +571,7 @@ test("only so many wait at once, and of one address fewer; all are told when we 
   assert.equal(codes.filter((code) => code === "too_many").length, 6);
   assert.equal(codes.filter((code) => code === "unavailable").length, 24);
 });
+
+function byText(a: unknown, b: unknown): number {
+  return String(a) < String(b) ? -1 : 1;
+}

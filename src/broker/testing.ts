@@ -17,7 +17,7 @@ import { Store } from "../store/store.ts";
 import type { Broker, Wish } from "./broker.ts";
 import { openBroker } from "./open.ts";
 
-export const brokerSettings: BrokerSettings = {
+const brokerSettings: BrokerSettings = {
   forge: "acme",
   repositories: ["acme/widget"],
   label: "mayfly_{run}_{attempt}",

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import type { Config, Part } from "../config/config.ts";
 import type { Check } from "../providers/provider.ts";
 import { bytesText } from "../web/words.ts";
+import { checkBroker } from "./broker-check.ts";
 import { exit } from "./exit.ts";
 import { checkForge } from "./forge-check.ts";
 import { git } from "./git.ts";
@@ -48,6 +49,9 @@ export async function run(flags: CommonFlags & PlaceFlags): Promise<number> {
     const isWell = checks.every(({ ok: isGood, isOptional }) => isGood || isOptional === true);
     if (checks.length > 0) diagnoses.push({ about: `forge ${part.name}`, ok: isWell, checks });
   }
+  const lending = await checkBroker(config);
+  const lends = lending.every(({ ok: isGood, isOptional }) => isGood || isOptional === true);
+  if (lending.length > 0) diagnoses.push({ about: "broker", ok: lends, checks: lending });
   const ok = mayfly?.ok === true && providers.some((provider) => provider.ok);
   if (flags.json) await print(JSON.stringify({ ok, diagnoses }));
   else await show(config, diagnoses, ok);

@@ -130,7 +130,7 @@ export function brokerFaults(file: ConfigFile, kinds: Kinds, machine: Size): Fau
     checkTemplate(broker.label ?? defaults.label);
   } catch (error) {
     if (!(error instanceof MayflyError)) throw error;
-    fault(["label"], `${error.message}; ${error.hint ?? ""}`);
+    fault(["label"], `${error.message}; write it like mayfly_{run}_{attempt} or rr_runner_{id}`);
   }
   return faults;
 }

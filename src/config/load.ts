@@ -111,8 +111,11 @@ function readAll(settings: ConfigFile, read: SecretReader): Fault[] {
   });
 }
 
-/** `box: { podman: }` means podman with no options of its own. */
+/** `box: { podman: }` means podman with no options of its own, `broker:` one with every default. */
 function withEmptyOptions(plain: unknown): unknown {
+  if (entries(plain).some(([key, value]) => key === "broker" && value === undefined)) {
+    (plain as Record<string, unknown>)["broker"] = {};
+  }
   for (const section of ["forges", "providers"]) {
     for (const [, entry] of emptied(inner(plain, section))) emptied(entry);
   }

@@ -48,7 +48,11 @@ async function answer(
   const address = addressOf(incoming);
   broker.admit(address);
   refuseWhenDraining(web);
-  const limit = { maxBytes: wireBytesMax, deadlineMs: web.limits.bodyMs, budget: web.strangersBodies };
+  const limit = {
+    maxBytes: wireBytesMax,
+    deadlineMs: web.limits.bodyMs,
+    budget: web.strangersBodies,
+  };
   const request = parseWire(await readBody(incoming, limit));
   known(request.operation);
   if (request.operation === "destroy") return broker.giveBack(request.labels);

@@ -143,6 +143,9 @@ test("our own API borrows, waits, tells and gives back", async (t) => {
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
     const text = await answer.text();
+    const type = answer.headers.get("content-type");
+    const plain = path.split("?")[0] ?? path;
+    if (type !== null) api.check(method, plain, answer.status, type, JSON.parse(text));
     return [answer.status, text === "" ? {} : (JSON.parse(text) as Record<string, unknown>)];
   };
   const asked = { repository: "Acme/Widget", run: run.id, architectures: ["x86_64"] };
