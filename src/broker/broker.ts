@@ -1,35 +1,24 @@
 import { brokerForge } from "../domain/broker.ts";
 import type { LabelParts } from "../domain/broker-label.ts";
 import { MayflyError } from "../domain/errors.ts";
-import { jobId } from "../domain/job.ts";
-import type { Loan } from "../domain/loan.ts";
-import { cost, type Price } from "../domain/money.ts";
-import { labelClass, place } from "../domain/matching.ts";
+import type { Price } from "../domain/money.ts";
 import type { Pool } from "../domain/pool.ts";
 import { listed, quote } from "../domain/words.ts";
 import type { Intake } from "../fleet/api.ts";
 import type { Clock } from "../fleet/clock.ts";
 import type { Log } from "../fleet/log.ts";
 import type { Forge } from "../forges/forge.ts";
-import {
-  countLoans,
-  countOpenLoans,
-  findLoan,
-  insertLoans,
-  loansOf,
-  lockLoans,
-  spentToday,
-} from "../store/loans.ts";
-import { findJob } from "../store/questions.ts";
+import { countOpenLoans, loansOf, spentToday } from "../store/loans.ts";
 import type { Store } from "../store/store.ts";
 import { addressKey, Addresses } from "./addresses.ts";
 import { Bell } from "./bell.ts";
-import { budgetState, objection } from "./checks.ts";
+import { budgetState } from "./checks.ts";
 import { giveBack } from "./give-back.ts";
-import { findRun, type FoundRun } from "./find-run.ts";
+import { findRun } from "./find-run.ts";
+import { draft, record, type Draft } from "./lend.ts";
 import type { LookUps } from "./look-ups.ts";
 import { endOrder, lateReason, machinesOf, type LentMachine } from "./orders.ts";
-import { isSameName, loanSighting, runsOn, type Terms } from "./terms.ts";
+import { isSameName, type Terms } from "./terms.ts";
 
 export interface BrokerParts {
   readonly terms: Terms;
@@ -110,7 +99,7 @@ export class Broker {
    * `invalid`, `forbidden`, `conflict`, `too_many`, `unavailable`, each with one readable sentence.
    */
   async lend(wish: Wish, address: string | null): Promise<readonly LentMachine[]> {
-    const { store, lookUps, terms, intake } = this.#parts;
+    const { store, lookUps, terms } = this.#parts;
     const label = this.#checkedLabel(wish);
     const known = await loansOf(store.db, wish.label);
     const { repository } = wish;
@@ -123,13 +112,8 @@ export class Broker {
     if (missing.length > 0) {
       const hints = { ...wish, label, architectures: missing };
       const found = await findRun({ db: store.db, terms, lookUps }, hints);
-      const loans = missing.map((one) => this.#loan(wish, one, found, addressKey(address)));
-      await this.#record(loans);
-    }
-    // Also of what was recorded before a crash, and so has no job yet.
-    const open = (await loansOf(store.db, wish.label)).filter(({ overAt }) => overAt === null);
-    if (missing.length > 0 || (await this.#lackJobs(open))) {
-      await intake.record(open.map((loan) => loanSighting(loan)));
+      const from = addressKey(address);
+      await this.#record(missing.map((one) => draft(this.#parts, wish, one, found, from)));
     }
     return this.machines(wish.label);
   }
@@ -223,69 +207,20 @@ export class Broker {
     });
   }
 
-  /** Not recorded yet. Throws `forbidden` when no pool takes such a job. */
-  #loan(
-    wish: Wish,
-    architecture: string,
-    { repository, run, isConfirmed }: FoundRun,
-    address: string,
-  ): Loan {
-    const { terms, inner, pools, lender, clock, price } = this.#parts;
-    const id = `${wish.label}.${architecture}`;
-    const labels = runsOn(wish.label, architecture, wish.isInLabel);
-    // Whose code will come under a label that names no run nobody can say.
-    const trust = isConfirmed ? run.trust : "fork";
-    const placement = place({ forge: brokerForge, labels, trust }, pools, lender.match);
-    if (placement.pool === null) {
-      throw new MayflyError("forbidden", `no machines of ${architecture}: ${placement.reason}`);
+  async #record(drafts: readonly Draft[]): Promise<void> {
+    const { store, terms, log } = this.#parts;
+    const outcome = await record(store, terms, drafts);
+    if (outcome instanceof MayflyError) {
+      if (outcome.code === "forbidden") this.#tellBudget(outcome.message, true);
+      throw outcome;
     }
-    const { pool } = placement;
-    const seconds = pool.bootDeadlineSeconds + terms.settings.waitSeconds + pool.jobDeadlineSeconds;
-    return {
-      ...{ id, job: jobId(brokerForge, id, 1), label: wish.label, architecture, labels },
-      ...{ labelClass: labelClass(labels), pool: pool.name, forge: inner.name, repository },
-      ...{ run: run.id, attempt: run.attempt, isConfirmed, trust, url: run.url, address },
-      ...{ lentAt: clock.now(), readyAt: null, overAt: null, reason: "" },
-      reservedMicroUsd: cost(price(pool), 0, seconds * 1000),
-      spentMicroUsd: null,
-    };
-  }
-
-  async #lackJobs(loans: readonly Loan[]): Promise<boolean> {
-    const { db } = this.#parts.store;
-    for (const { job } of loans) if ((await findJob(db, job)) === null) return true;
-    return false;
-  }
-
-  /** All or none, under the caps and the budget as they are in the very unit that writes. */
-  async #record(loans: readonly Loan[]): Promise<void> {
-    const [first] = loans;
-    if (first === undefined) return;
-    const { store, terms } = this.#parts;
-    const wanted = {
-      machines: loans.length,
-      microUsd: loans.reduce((sum, { reservedMicroUsd }) => sum + reservedMicroUsd, 0),
-    };
-    const spent = await store.write(async (tx) => {
-      await lockLoans(tx);
-      // Somebody else's request for the same was quicker; they then had the same checks.
-      for (const { id } of loans) if ((await findLoan(tx.db, id)) !== null) return null;
-      const architectures = loans.map(({ architecture }) => architecture);
-      const counts = await countLoans(tx.db, tx.now, { ...first, architectures });
-      const refusal = objection(counts, wanted, terms.settings);
-      if (refusal !== null) return refusal;
-      await insertLoans(tx, loans);
-      return counts.todayMicroUsd + wanted.microUsd;
-    });
-    if (spent instanceof MayflyError) {
-      if (spent.code === "forbidden") this.#tellBudget(spent.message, true);
-      throw spent;
-    }
-    if (spent !== null && budgetState(spent, terms.settings) === "low") {
+    if (outcome === "low") {
       this.#tellBudget("the broker's budget of today is nearly lent", false);
     }
-    const { repository, run, address } = first;
-    this.#parts.log.info({ label: first.label, repository, run, address }, "lent machines");
+    for (const { loan } of drafts) {
+      const { id, repository, run, address } = loan;
+      log.info({ loan: id, repository, run, address }, "lent a machine");
+    }
   }
 
   /** Once a day that it runs low, and each hour that somebody is refused for it. */

@@ -26,6 +26,8 @@ export async function giveBack(parts: GiveBackParts, label: string): Promise<voi
   const { store, intake } = parts;
   const machines = await machinesOf(store.db, await loansOf(store.db, label));
   const open = machines.filter(({ state }) => state !== "over");
+  // Nothing is written for what nobody was lent.
+  if (open.length === 0) return;
   const ended: JobSighting[] = [];
   for (const machine of open) {
     const job = await lastJob(parts, machine);

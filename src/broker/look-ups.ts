@@ -17,7 +17,7 @@ const listAgingMs = 1_000;
 const listOldMs = 3_000;
 const callMs = 10_000;
 const runsMax = 1_000;
-const runsAtOnce = 4;
+const runsAtOnce = 10;
 /** Questions that may wait for an answer; the others are told to come back. */
 const inLineMax = 200;
 /** Runs that no list shows, asked for by their number all the same: lists lag. */

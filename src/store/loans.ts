@@ -10,8 +10,7 @@ import type { LoanRow, LoansTable } from "./schema.ts";
 import type { Database, Tx } from "./store.ts";
 
 /*
- * Machines lent by the broker. A loan is written before the job that stands for it, so that a crash
- * in between leaves one that the next poll of the broker makes a job of.
+ * Machines lent by the broker. A loan and the job that stands for it are written in one unit.
  */
 
 const hourMs = 3600_000;

@@ -24,11 +24,7 @@ export function answerBroker(
     web.metrics?.brokerAnswered(operation, status);
     send(outgoing, status, line, incoming.complete);
   };
-  // Whoever went away waits for nothing any more; what was lent stays lent.
-  const left = new AbortController();
-  outgoing.once("close", () => left.abort());
-  const until = AbortSignal.any([web.draining, left.signal]);
-  answer(web, broker, incoming, until, (known) => (operation = known)).then(
+  answer(web, broker, incoming, outgoing, (known) => (operation = known)).then(
     () => reply(200, ""),
     (error: unknown) => {
       const { status, detail, hint } = toProblem(error, web.log);
@@ -42,7 +38,7 @@ async function answer(
   web: Web,
   broker: Broker,
   incoming: IncomingMessage,
-  until: AbortSignal,
+  outgoing: ServerResponse,
   known: (operation: string) => void,
 ): Promise<void> {
   const address = addressOf(incoming);
@@ -59,10 +55,13 @@ async function answer(
   const { label, architectures, repository, run } = request;
   const wish = { label, architectures, repository, run, isInLabel: request.version === 1 };
   await broker.lend(wish, address);
+  // Whoever went away waits for nothing any more; what was lent stays lent.
+  const left = new AbortController();
+  outgoing.once("close", () => left.abort());
   // A machine takes longer to boot than a connection may be silent.
   incoming.socket.setTimeout(0);
   try {
-    await broker.ready(wish, address, until);
+    await broker.ready(wish, address, AbortSignal.any([web.draining, left.signal]));
   } finally {
     incoming.socket.setTimeout(web.limits.silenceMs);
   }
