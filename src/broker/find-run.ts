@@ -66,22 +66,29 @@ export async function findRun(parts: FindParts, hints: RunHints): Promise<FoundR
 
 type Found = Omit<FoundRun, "isConfirmed">;
 
+/**
+ * Asked for by its number, as long as few are; then only what the repositories' lists show, which
+ * cost the same whatever is asked. Throws `too_many` for one that neither may tell of.
+ */
 async function byNumber(
   { lookUps, terms }: FindParts,
   repositories: readonly string[],
   id: string,
 ): Promise<Found | null> {
+  let isAsked = true;
   for (const repository of repositories) {
-    const listed = await lookUps.open(repository);
-    if (!listed.some((run) => run.id === id)) continue;
+    const isListed = lookUps.lists(repository, id) || !lookUps.mayAsk(repository, id);
+    if (isListed && !(await lookUps.open(repository)).some((run) => run.id === id)) {
+      isAsked = false;
+      continue;
+    }
     const run = await lookUps.run(repository, id);
     if (run !== null && mayBorrow(run, terms)) return { repository, run };
   }
-  for (const repository of repositories) {
-    const run = await lookUps.unlisted(repository, id);
-    if (run !== null && mayBorrow(run, terms)) return { repository, run };
-  }
-  return null;
+  if (isAsked) return null;
+  throw new MayflyError("too_many", `run ${id} is not shown by the forge yet`, {
+    hint: "Ask again in some seconds.",
+  });
 }
 
 /** One that has a job at work, which may be the one that asks, and has had no such machines yet. */

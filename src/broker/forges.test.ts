@@ -38,10 +38,10 @@ test("a run at Gitea borrows a machine, uses it and gives it back", async (t) =>
   state.start(job, registered);
   await tell();
   assert.equal((await findJob(world.store.db, `broker-${label}.x86_64`))?.state, "started");
-  world.clock.offsetMs += 5_000;
+  world.clock.offsetMs += 10_000;
   await assert.rejects(world.broker.giveBack([label]), { code: "conflict" });
   state.end(job, "success");
-  world.clock.offsetMs += 5_000;
+  world.clock.offsetMs += 10_000;
   await world.broker.giveBack([label]);
   await round(world);
   assert.equal((await findJob(world.store.db, `broker-${label}.x86_64`))?.outcome, "success");
@@ -74,11 +74,11 @@ for (const release of [15, 16] as const) {
     const [registered] = state.runners.values();
     assert.equal(registered?.name, runner.name);
     state.take(registered, job.handle);
-    world.clock.offsetMs += 5_000;
+    world.clock.offsetMs += 10_000;
     await round(world);
     assert.equal((await findJob(world.store.db, `broker-${label}.x86_64`))?.state, "started");
     state.end(job, "failure");
-    world.clock.offsetMs += 5_000;
+    world.clock.offsetMs += 10_000;
     await world.broker.giveBack([label]);
     assert.deepEqual(await openLoans(world.store.db), []);
   });

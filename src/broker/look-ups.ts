@@ -13,15 +13,15 @@ export interface LookUpsParts {
 /** A run's state, or the forge's failure to tell it, holds for so long. */
 const freshMs = 2_000;
 /** A list is asked for anew after the first, and not gone by any more after the second. */
-const listAgingMs = 1_000;
-const listOldMs = 3_000;
+const listAgingMs = 3_000;
+const listOldMs = 6_000;
 const callMs = 10_000;
 const runsMax = 1_000;
 const runsAtOnce = 10;
 /** Questions that may wait for an answer; the others are told to come back. */
 const inLineMax = 200;
-/** Runs that no list shows, asked for by their number all the same: lists lag. */
-const unlistedPerMinute = 20;
+/** Runs asked for by their number whatever the lists show: few are, but in a flood. */
+const askedPerMinute = 20;
 
 interface Listed {
   at: number;
@@ -37,8 +37,8 @@ interface Known {
 
 /**
  * What the forge says of runs, bounded against a flood from outside. A repository's list of runs does
- * not depend on what is asked, so any number of questions costs one list a second; only what the list
- * shows is looked up by itself, and each once in two seconds.
+ * not depend on what is asked, so any number of questions costs one list in three seconds. A run is
+ * looked up by itself when the list shows it or few are asked for, and once in two seconds.
  */
 export class LookUps {
   readonly #parts: LookUpsParts;
@@ -47,15 +47,15 @@ export class LookUps {
   readonly #line: (() => void)[] = [];
   #waiting = 0;
   #atWork = 0;
-  #minute = { from: 0, unlisted: 0 };
+  #minute = { from: 0, asked: 0 };
 
   constructor(parts: LookUpsParts) {
     this.#parts = parts;
   }
 
   /**
-   * A configured repository's open runs, newest first, three seconds old at most: a run that asks for
-   * something has been there for longer.
+   * A configured repository's open runs, newest first, six seconds old at most: a run that asks for
+   * something has mostly been there for longer.
    */
   async open(repository: string): Promise<readonly ForgeRun[]> {
     const { clock } = this.#parts;
@@ -83,18 +83,20 @@ export class LookUps {
     });
   }
 
-  /** The same for one that the list does not show, as far as this minute allows; else null. */
-  async unlisted(repository: string, id: string): Promise<RunWithJobs | null> {
-    const known = this.#runs.get(`${repository}#${id}`);
-    if (known === undefined && !this.#mayAskUnlisted()) return null;
-    return this.run(repository, id);
+  /** Whether a list that is new enough shows a run. Asks nobody. */
+  lists(repository: string, id: string): boolean {
+    const listed = this.#lists.get(repository);
+    if (listed === undefined || this.#parts.clock.now() - listed.at >= listOldMs) return false;
+    return listed.runs.some((run) => run.id === id);
   }
 
-  #mayAskUnlisted(): boolean {
+  /** Whether a run that no list shows may be asked for: it is known, or this minute has room. */
+  mayAsk(repository: string, id: string): boolean {
+    if (this.#runs.get(`${repository}#${id}`) !== undefined) return true;
     const minute = Math.floor(this.#parts.clock.now() / 60_000);
-    if (minute !== this.#minute.from) this.#minute = { from: minute, unlisted: 0 };
-    if (this.#minute.unlisted >= unlistedPerMinute) return false;
-    this.#minute.unlisted += 1;
+    if (minute !== this.#minute.from) this.#minute = { from: minute, asked: 0 };
+    if (this.#minute.asked >= askedPerMinute) return false;
+    this.#minute.asked += 1;
     return true;
   }
 

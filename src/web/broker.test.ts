@@ -171,7 +171,7 @@ test("our own API borrows, waits, tells and gives back", async (t) => {
   assert.deepEqual([busy, problem["code"]], [409, "conflict"]);
   run.hasMore = false;
   for (const job of fake.state.jobsOf(run)) fake.state.end(job, "success");
-  world.clock.offsetMs += 5_000;
+  world.clock.offsetMs += 10_000;
   assert.deepEqual(await call("DELETE", `/v1/broker/orders/${label}`), [204, {}]);
   assert.equal((await call("GET", `/v1/broker/orders/${label}`))[1]["state"], "over");
   assert.deepEqual(await call("DELETE", "/v1/broker/orders/mayfly_1_1"), [204, {}]);
