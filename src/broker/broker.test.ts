@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { MayflyError } from "../domain/errors.ts";
 import { findJob, listJobs } from "../store/questions.ts";
 import { loansOf, openLoans, runnerOfLoan, spentToday } from "../store/loans.ts";
@@ -160,8 +161,8 @@ test("a flood of well-formed nonsense costs the forge a handful of questions, an
       ),
     ),
   );
-  const known = new Set(["forbidden", "too_many", "unavailable"]);
-  assert.deepEqual(new Set(refusals).difference(known), new Set());
+  const other = refusals.filter((code) => !["forbidden", "too_many", "unavailable"].includes(code));
+  assert.deepEqual(other, []);
   // A few runs by their number, and two lists (runs queued, and in progress) in three seconds.
   const seconds = (Date.now() - startedAt) / 1000;
   assert.ok(asked(world) <= 20 + 4 + seconds, `${asked(world)} questions`);
@@ -173,7 +174,7 @@ test("a flood of well-formed nonsense costs the forge a handful of questions, an
       () => true,
       ({ code }: MayflyError) => {
         assert.ok(code === "too_many" || code === "unavailable", code);
-        return false;
+        return sleep(100, false);
       },
     );
   }
