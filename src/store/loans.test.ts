@@ -4,6 +4,7 @@ import type { Loan } from "../domain/loan.ts";
 import { labelClass } from "../domain/matching.ts";
 import { placed, sampleClaim, sampleSighting } from "../../test/samples.ts";
 import { HandClock, onBothEngines } from "../../test/stores.ts";
+import { noteStart } from "./guest.ts";
 import { recordSightings } from "./jobs.ts";
 import { takeLease } from "./leases.ts";
 import {
@@ -23,7 +24,7 @@ import {
   settleLoans,
   spentToday,
 } from "./loans.ts";
-import { findJob } from "./questions.ts";
+import { findJob, poolTotal } from "./questions.ts";
 import { prune } from "./retention.ts";
 import { moveRunner, recordClaims } from "./runners.ts";
 import type { Store } from "./store.ts";
@@ -160,6 +161,27 @@ onBothEngines("loans", (under) => {
       [lost.id],
     );
     assert.equal(await store.write((tx) => endLoan(tx, lost, "cancelled", "gone")), true);
+  });
+
+  test("begin with what their machine's guest says, so that no other is made for them", async () => {
+    const clock = new HandClock();
+    const store = await under.open(clock);
+    const one = loan("a_1", "x86_64", clock.at);
+    await lend(store, one);
+    await store.write(async (tx) => {
+      const lease = await takeLease(tx, "pool/small", "tests", 60_000);
+      assert.ok(lease);
+      const claim = sampleClaim("m-small-a", { labels: one.labels, forge: "broker" });
+      await recordClaims(tx, lease, [claim], 10);
+      await moveRunner(tx, "m-small-a", "up", { reason: "up" });
+    });
+    await store.write((tx) => noteStart(tx, "m-small-a"));
+    const job = await findJob(store.db, one.job);
+    assert.deepEqual([job?.state, job?.runner], ["started", "m-small-a"]);
+    await store.write((tx) => moveRunner(tx, "m-small-a", "ended", { reason: "its job is over" }));
+    const { waiting, busy, idle } = await poolTotal(store.db, "small");
+    assert.deepEqual({ waiting, busy, idle }, { waiting: 0, busy: 0, idle: 0 });
+    await store.write((tx) => noteStart(tx, "m-small-a"));
   });
 
   test("are counted and made by one replica at a time", async (t) => {

@@ -6,6 +6,8 @@ import { addFacts } from "./facts.ts";
 import { updateJob } from "./jobs.ts";
 import { prepared } from "./prepared.ts";
 import { toJob, toRunner } from "./rows.ts";
+import { startRunner } from "./runners.ts";
+import { findJob } from "./questions.ts";
 import type { LoanRow, LoansTable } from "./schema.ts";
 import type { Database, Tx } from "./store.ts";
 
@@ -220,6 +222,23 @@ export async function endLoan(
     const said = `${outcome}: ${reason}`;
     await addFacts(tx, [{ subjectKind: "job", subject: loan.job, kind: "ended", reason: said }]);
   }
+  return true;
+}
+
+/**
+ * The guest of a loan's machine says that a job began: it can be no other than the loan's, since nobody
+ * else's job has its labels. Told at once, for its forge's news may come when the machine is gone, and
+ * a job that still waited would then get another. False: it is known.
+ */
+export async function startLoanOf(tx: Tx, runner: Runner): Promise<boolean> {
+  const loan = await loanOfClass(tx.db, runner.pool, runner.labelClass);
+  const known = loan === null ? null : await findJob(tx.db, loan.job);
+  if (known === null || known.state !== "waiting") return false;
+  const after = { ...known, state: "started" as const, runner: runner.name, startedAt: tx.now };
+  if (!(await updateJob(tx, known, after))) return false;
+  await startRunner(tx, runner.name, known.id);
+  const reason = `the guest of ${runner.name} says that it began`;
+  await addFacts(tx, [{ subjectKind: "job", subject: known.id, kind: "started", reason }]);
   return true;
 }
 
