@@ -16,6 +16,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   "github-poll": async () => (await import("./github-poll.ts")).githubPoll,
   qemu: async () => (await import("./qemu.ts")).qemu,
   ec2: async () => (await import("./ec2.ts")).ec2,
+  broker: async () => (await import("./broker.ts")).broker,
 };
 
 const words = process.argv.slice(2);

@@ -7,6 +7,7 @@ import { after, before, describe, test } from "node:test";
 import { program } from "../src/cli/program.ts";
 import { parseConfig } from "../src/config/load.ts";
 import { jsonSchema } from "../src/config/reference.ts";
+import type { Broker } from "../src/broker/broker.ts";
 import { silentLog } from "../src/fleet/log.ts";
 import { forges } from "../src/forges/registry.ts";
 import { open } from "../src/providers/exec/exec.ts";
@@ -165,6 +166,8 @@ test("every command that the manual shows is one, with options that it has", () 
 
 test("every metric is in the manual, and no other", async () => {
   const metrics = new Metrics({ now: () => 0, version: "0" });
+  const lent = { open: 0, todayMicroUsd: 0, microUsdPerDay: 0, state: "well" };
+  metrics.addBroker({ stats: () => Promise.resolve(lent) } as unknown as Broker);
   const web = await startWeb({ metrics });
   try {
     const shown = await (await fetch(`${web.url}/metrics`)).text();

@@ -1,18 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { test, type TestContext } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import * as tar from "tar";
 import { FakeRunnerService, fakeRunnerScript } from "../src/forges/github/fake/runner-service.ts";
 import { FakeGithub } from "../src/forges/github/fake/server.ts";
 import type { FakeJob } from "../src/forges/github/fake/shapes.ts";
 import { Manager } from "./manager.ts";
+import { runnerArchive } from "./runner-archive.ts";
 
 /*
  * The whole manager as a process, its machines as processes, the runner's start script and hook as
@@ -37,28 +34,6 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
     assert.ok(Date.now() < end, `never: ${what}`);
     await sleep(100);
   }
-}
-
-/** An archive of the runner program, at an address of its own. */
-async function runnerArchive(
-  t: TestContext,
-  folder: string,
-  script: string,
-): Promise<{ url: string; sha256: string }> {
-  const program = join(folder, "program");
-  mkdirSync(program);
-  writeFileSync(join(program, "run.sh"), script, { mode: 0o755 });
-  const file = join(folder, "runner.tar.gz");
-  await tar.create({ gzip: true, file, cwd: program }, ["."]);
-  const bytes = readFileSync(file);
-  const server = createServer((_request, response) => response.end(bytes));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  t.after(() => server.close());
-  const address = server.address();
-  assert.ok(typeof address === "object" && address !== null);
-  const sha256 = createHash("sha256").update(bytes).digest("hex");
-  return { url: `http://127.0.0.1:${address.port}/runner.tar.gz`, sha256 };
 }
 
 test(

@@ -1,4 +1,5 @@
 import { sizeText } from "../web/words.ts";
+import { brokerText } from "./broker-check.ts";
 import { exit } from "./exit.ts";
 import type { CommonFlags } from "./program.ts";
 import { readConfig } from "./setting.ts";
@@ -8,7 +9,7 @@ import { columnsOf, note, painter, print } from "./terminal.ts";
 /** `mayfly config check`: what is wrong in a configuration, or what it amounts to. */
 export async function run(file: string | undefined, flags: CommonFlags): Promise<number> {
   const config = await readConfig(file === undefined ? {} : { config: file });
-  const { warnings, pools } = config;
+  const { warnings, pools, broker } = config;
   if (flags.json) {
     await print(JSON.stringify(config));
     return exit.ok;
@@ -33,5 +34,6 @@ export async function run(file: string | undefined, flags: CommonFlags): Promise
     paint,
   );
   for (const line of lines) await print(line);
+  if (broker !== null) await print(`The broker ${brokerText(broker)}.`);
   return exit.ok;
 }

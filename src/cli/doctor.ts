@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import type { Config, Part } from "../config/config.ts";
 import type { Check } from "../providers/provider.ts";
 import { bytesText } from "../web/words.ts";
+import { checkBroker } from "./broker-check.ts";
 import { exit } from "./exit.ts";
 import { checkForge } from "./forge-check.ts";
 import { checkFront } from "./front-check.ts";
@@ -54,6 +55,9 @@ export async function run(flags: CommonFlags & PlaceFlags): Promise<number> {
     // Jobs are polled for all the same.
     diagnoses.push({ about: "front", ok: checks.every(({ ok: isGood }) => isGood), checks });
   }
+  const lending = await checkBroker(config);
+  const lends = lending.every(({ ok: isGood, isOptional }) => isGood || isOptional === true);
+  if (lending.length > 0) diagnoses.push({ about: "broker", ok: lends, checks: lending });
   const ok = mayfly?.ok === true && providers.some((provider) => provider.ok);
   if (flags.json) await print(JSON.stringify({ ok, diagnoses }));
   else await show(config, diagnoses, ok);

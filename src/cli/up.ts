@@ -6,6 +6,7 @@ import { MayflyError } from "../domain/errors.ts";
 import { quote } from "../domain/words.ts";
 import { descriptorWriter, openLog } from "../web/log.ts";
 import { sizeText } from "../web/words.ts";
+import { brokerText } from "./broker-check.ts";
 import { Client } from "./client.ts";
 import { hasRun, prepareExample, runExample, type Example } from "./example.ts";
 import { exit } from "./exit.ts";
@@ -110,6 +111,7 @@ async function announce(config: Config, url: string, flags: UpFlags): Promise<vo
     const machines = `up to ${max} at once of ${sizeText(size)}, by ${provider}`;
     await print(`pool     ${name}: ${machines}`);
   }
+  if (config.broker !== null) await print(`broker   ${brokerText(config.broker)}`);
   await print(`state    ${stateFolder}`);
   await print(`config   ${file ?? "none, so every default: see docs/configuration.md"}`);
   await print(

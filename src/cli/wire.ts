@@ -1,8 +1,10 @@
 import { mkdirSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { openBroker } from "../broker/open.ts";
 import type { Config } from "../config/config.ts";
 import { MayflyError, ProviderError } from "../domain/errors.ts";
+import { free } from "../domain/money.ts";
 import type { Fleet } from "../fleet/api.ts";
 import { SteadyClock, systemClock, type Clock } from "../fleet/clock.ts";
 import { GuestTokens } from "../fleet/desk-tokens.ts";
@@ -91,6 +93,10 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
     const native = nativeParts(config, store, now);
     const forges = await openForges(config, { installation, now, log, guestProgram });
     forges.set(native.forge.name, native.forge);
+    const brokerOf =
+      config.broker === null
+        ? null
+        : openBroker({ settings: config.broker, store, clock, log, forges });
     const served = { url: "" };
     const fleet = createFleet({
       store,
@@ -122,6 +128,12 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
           providers,
         }),
     });
+    const broker = brokerOf?.({
+      intake: fleet.intake,
+      pools: fleet.pools,
+      price: ({ provider, size }) => providers.get(provider)?.price(size) ?? free,
+    });
+    if (broker !== undefined) metrics.addBroker(broker);
     const { host, port } = config.listen;
     const server = await serve({
       fleet,
@@ -132,6 +144,7 @@ export async function wire(surroundings: Surroundings): Promise<Wired> {
       now,
       version,
       metrics,
+      broker,
     });
     served.url = server.url;
     opened.push(() => server.close());

@@ -1,3 +1,4 @@
+import type { BrokerSettings } from "../domain/broker.ts";
 import type { Pool } from "../domain/pool.ts";
 import type { Secret } from "../domain/secret.ts";
 import type { Listen } from "./text.ts";
@@ -35,6 +36,8 @@ export interface Config {
   readonly forges: readonly Part[];
   readonly providers: readonly Part[];
   readonly pools: readonly Pool[];
+  /** Null: machines are lent to nobody. */
+  readonly broker: BrokerSettings | null;
   /** What a person should know, in words: a secret that others may read, no podman here. */
   readonly warnings: readonly string[];
 }

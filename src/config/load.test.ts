@@ -207,7 +207,7 @@ schedule: 1
         "13:5: pools.small.network: must be true or false, not text",
         '14:1: listen: must be text such as "127.0.0.1:8420", not a number',
         '15:1: url: is no url; write it like "https://ci.example.org"',
-        "16:1: schedule: unknown key; known are listen, url, state, store, token, front, forges, providers and pools",
+        "16:1: schedule: unknown key; known are listen, url, state, store, token, front, forges, providers, pools and broker",
       ],
     ],
     names: [

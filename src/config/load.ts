@@ -4,6 +4,7 @@ import type { SecretReader } from "../domain/secret.ts";
 import type { Size } from "../domain/size.ts";
 import type { Config } from "./config.ts";
 import { parseYaml, type Fault, type PlainDocument } from "./document.ts";
+import { brokerFaults, brokerPools, brokerWarnings, buildBroker } from "./broker.ts";
 import { buildPools, overLimits } from "./pools.ts";
 import { ConfigError, explain } from "./problems.ts";
 import {
@@ -61,10 +62,16 @@ export async function parseConfig(
   const settings = checked.data;
   const warnings: string[] = [];
   const secrets = secretReader({ folder, environment, warn: (text) => warnings.push(text) });
-  refuse(called, document, [...readAll(settings, secrets.read), ...overLimits(settings)]);
+  refuse(called, document, [
+    ...readAll(settings, secrets.read),
+    ...overLimits(settings),
+    ...brokerFaults(settings, kinds, machine),
+  ]);
   secrets.wipe();
 
   const parts = await resolveParts(settings, kinds, detect);
+  const broker = buildBroker(settings, machine);
+  const pools = brokerPools(buildPools(settings, parts, machine), broker, settings);
   return {
     file,
     listen: settings.listen ?? { host: "127.0.0.1", port: 8420 },
@@ -77,8 +84,9 @@ export async function parseConfig(
     front: frontOf(settings),
     forges: parts.forges,
     providers: parts.providers,
-    pools: buildPools(settings, parts, machine),
-    warnings: [...warnings, ...parts.warnings],
+    pools,
+    broker,
+    warnings: [...warnings, ...parts.warnings, ...brokerWarnings(pools, broker)],
   };
 }
 
@@ -110,8 +118,11 @@ function readAll(settings: ConfigFile, read: SecretReader): Fault[] {
   });
 }
 
-/** `box: { podman: }` means podman with no options of its own. */
+/** `box: { podman: }` means podman with no options of its own, `broker:` one with every default. */
 function withEmptyOptions(plain: unknown): unknown {
+  if (entries(plain).some(([key, value]) => key === "broker" && value === undefined)) {
+    (plain as Record<string, unknown>)["broker"] = {};
+  }
   for (const section of ["forges", "providers"]) {
     for (const [, entry] of emptied(inner(plain, section))) emptied(entry);
   }

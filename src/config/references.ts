@@ -1,3 +1,4 @@
+import { brokerForge } from "../domain/broker.ts";
 import { listed, nearest, quote } from "../domain/words.ts";
 import type { Part } from "./config.ts";
 import type { Fault } from "./document.ts";
@@ -32,6 +33,8 @@ export function referenceFaults(plain: unknown, kinds: Kinds): Fault[] {
     roles.flatMap((role): Fault[] => {
       const configured = entries(inner(plain, `${role}s`)).map(([name]) => name);
       const named = inner(settings, role);
+      // The broker's pools serve its forge whatever else there is.
+      if (role === "forge" && isOfBroker(plain, pool, named)) return [];
       if (typeof named === "string") {
         const message = nameFault(named, role, configured, kinds[`${role}s`]);
         return message === null ? [] : [{ path: ["pools", pool, role], message }];
@@ -41,6 +44,11 @@ export function referenceFaults(plain: unknown, kinds: Kinds): Fault[] {
       return [{ path: ["pools", pool], message }];
     }),
   );
+}
+
+function isOfBroker(plain: unknown, pool: string, named: unknown): boolean {
+  const lent = entries(inner(inner(plain, "broker"), "pools")).map(([, name]) => name);
+  return named === undefined ? lent.includes(pool) : named === brokerForge && lent.includes(pool);
 }
 
 function nameFault(
@@ -76,8 +84,9 @@ export async function resolveParts(
   const detected = needsDefault ? await detect() : null;
   const provider = providers[0]?.name ?? detected?.kind ?? "";
   const named = (role: Role, fallback: string) => pools.map((pool) => pool[role] ?? fallback);
+  const forgesNamed = named("forge", forge).filter((name) => name !== brokerForge);
   return {
-    forges: [...forges, ...implied(named("forge", forge), forges, kinds.forges)],
+    forges: [...forges, ...implied(forgesNamed, forges, kinds.forges)],
     providers: [...providers, ...implied(named("provider", provider), providers, kinds.providers)],
     defaults: { forge, provider },
     warnings: [detected?.warning ?? []].flat(),

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { secret } from "../domain/secret.ts";
 import type { Size } from "../domain/size.ts";
 import { trustClasses } from "../domain/trust.ts";
+import { brokerSchema } from "./broker.ts";
 import { budget, duration, listen, size, warmWindow } from "./units.ts";
 
 /** What a configuration must know of a kind of forge or provider: its own options. */
@@ -94,6 +95,10 @@ export function configSchema(kinds: Kinds, base: Size) {
       pools: key(
         z.record(name, poolSchema(base)),
         "Classes of machines, by names of your own. Default: one, `default`.",
+      ),
+      broker: key(
+        brokerSchema,
+        "Lends machines to runs of a forge without a secret in any workflow.",
       ),
     })
     .describe("mayfly.yaml: every key is optional, and so is the file.");

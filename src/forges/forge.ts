@@ -44,6 +44,31 @@ export interface HandOverContext {
   readonly jobDeadlineSeconds: number;
 }
 
+/** A run: the jobs that one event set off, of one workflow. */
+export interface ForgeRun {
+  /** Its number at the forge, which its jobs know as `github.run_id`. */
+  readonly id: string;
+  readonly attempt: number;
+  readonly isOver: boolean;
+  /** The file name of its workflow, `build.yml`; null: the forge does not say. */
+  readonly workflow: string | null;
+  readonly url: string | null;
+}
+
+export interface RunWithJobs extends ForgeRun {
+  readonly trust: TrustClass;
+  /** Those of its latest attempt that a runner may take, has or had, however they stand. */
+  readonly jobs: readonly JobSighting[];
+}
+
+/** Looks up runs by their repository (`owner/name`). */
+export interface RunLookUp {
+  /** Runs that are not over, newest first, as far as a few pages show them. */
+  open(repository: string, signal: AbortSignal): Promise<readonly ForgeRun[]>;
+  /** Null: the forge knows no such run in this repository. */
+  find(repository: string, run: string, signal: AbortSignal): Promise<RunWithJobs | null>;
+}
+
 /** What a machine runs for its forge: the forge's own runner, registered for one job. */
 export interface RunnerOrders {
   /** Written where only the machine's user reads them, in a folder that `{files}` stands for. */
@@ -118,6 +143,8 @@ export interface Forge {
    * Absent: nobody there can be asked.
    */
   rerun?(job: KnownJob, others: readonly KnownJob[], signal: AbortSignal): Promise<RerunAnswer>;
+  /** Absent: there are no runs, or nobody to ask about them. */
+  readonly runs?: RunLookUp;
   registrations(signal: AbortSignal): Promise<readonly Registration[]>;
   /** Removes the registration. `busy`: it has a job; leave its machine alone. */
   remove(name: string, signal: AbortSignal): Promise<"gone" | "busy">;

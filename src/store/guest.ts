@@ -1,8 +1,10 @@
+import { brokerForge } from "../domain/broker.ts";
 import type { Job, JobOutcome, NativeSource, NativeWork } from "../domain/job.ts";
 import type { Runner } from "../domain/runner.ts";
 import { endBackOff } from "./back-offs.ts";
 import { addFacts } from "./facts.ts";
 import { updateJob } from "./jobs.ts";
+import { startLoanOf } from "./loans.ts";
 import type { StoredJob } from "./questions.ts";
 import { toJob, toRunner } from "./rows.ts";
 import { moveRunner, readRunner, startRunner } from "./runners.ts";
@@ -80,6 +82,7 @@ export async function noteStart(tx: Tx, name: string): Promise<void> {
       : "its guest says that a job began";
   await endBackOff(tx, `pool/${runner.pool}`);
   await addFacts(tx, [{ subjectKind: "runner", subject: name, kind: "noted", reason }]);
+  if (runner.forge === brokerForge) await startLoanOf(tx, runner);
   tx.wake(`pool/${runner.pool}`);
 }
 

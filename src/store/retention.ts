@@ -19,6 +19,12 @@ export async function prune(store: Store, now: number): Promise<void> {
   while ((await pruneJobs(store, now)) === atOnce);
   while ((await pruneRunners(store, now)) === atOnce);
   while ((await pruneLogs(store, now)) === atOnce);
+  await store.write(({ db }) =>
+    db
+      .deleteFrom("loans")
+      .where("over_at", "<", now - retentionMs.jobs)
+      .execute(),
+  );
   // Of pools that are no longer configured, or no longer learn.
   await store.write(({ db }) =>
     db

@@ -31,6 +31,7 @@ export interface Tables {
   reruns: RerunsTable;
   settings: { key: string; value: string };
   forecasts: { pool: string; saved_at: number; state: string };
+  loans: LoansTable;
 }
 
 export interface JobsTable {
@@ -110,6 +111,33 @@ export interface RerunsTable {
   again: string | null;
 }
 
+/** A machine lent by the broker: what its job and its runner do not say. */
+export interface LoansTable {
+  id: string;
+  job: string;
+  label: string;
+  architecture: string;
+  labels: string;
+  label_class: string;
+  pool: string;
+  forge: string;
+  repository: string;
+  run: string;
+  attempt: number;
+  /** 0: the label does not name its run, and no job of this run has shown it yet. */
+  is_confirmed: number;
+  trust: TrustClass;
+  url: string | null;
+  address: string;
+  lent_at: number;
+  ready_at: number | null;
+  over_at: number | null;
+  reason: string;
+  reserved_micro_usd: number;
+  /** Null: still to be counted. */
+  spent_micro_usd: number | null;
+}
+
 export interface FactsTable {
   id: Generated<number>;
   at: number;
@@ -141,4 +169,5 @@ export type TotalsTable = Counts;
 
 export type JobRow = Selectable<JobsTable>;
 export type RunnerRow = Selectable<RunnersTable>;
+export type LoanRow = Selectable<LoansTable>;
 export type FactRow = Selectable<FactsTable>;

@@ -1,5 +1,6 @@
 import type { Context, Hono } from "hono";
 import { problemResponse, toProblem } from "./errors.ts";
+import { brokerRoutes } from "./api/broker.ts";
 import { feedRoutes } from "./api/feed.ts";
 import { fleetRoutes } from "./api/fleet.ts";
 import { forgeEventRoutes } from "./api/forge-events.ts";
@@ -21,8 +22,9 @@ export function createApp(web: Web): Hono<Env> {
   app.onError((error, c) => refuse(web, c, error));
   app.notFound((c) => refuse(web, c, new MayflyError("not_found", "there is no such page")));
 
-  // They prove themselves by a signature.
+  // They prove themselves: by a signature, and by a run that is in progress at its forge.
   app.route("/", forgeEventRoutes(web));
+  app.route("/", brokerRoutes(web));
 
   app.use("*", securityHeaders, guard(web));
   for (const routes of [

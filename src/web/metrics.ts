@@ -1,5 +1,6 @@
 import { readdir } from "node:fs/promises";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { Broker } from "../broker/broker.ts";
 import type { Fact } from "../domain/fact.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { FrontOutcome } from "../fleet/front.ts";
@@ -14,6 +15,7 @@ import {
   startedCount,
 } from "../store/statistics.ts";
 import type { Store } from "../store/store.ts";
+import { brokerCounter, brokerGauges } from "./broker-metrics.ts";
 
 /*
  * Prometheus metrics. Labels are pools, providers and closed sets of words, never a job, a machine
@@ -46,6 +48,8 @@ export class Metrics {
   readonly #providerFailures: Counter<"provider" | "call" | "failure">;
   readonly #frontMessages: Counter<"outcome">;
   readonly #gauges: (fleet: Fleet) => Promise<void>;
+  /** Absent where nothing is lent. */
+  #broker: { read(): Promise<void>; readonly asked: Counter<"operation" | "status"> } | null = null;
   readonly observer: Observer;
   #lastFact = 0;
 
@@ -110,9 +114,20 @@ export class Metrics {
     return this.#registry.contentType;
   }
 
+  /** Shows what a broker lends, too. */
+  addBroker(broker: Broker): void {
+    const gauges = brokerGauges(this.#registry);
+    this.#broker = { read: () => gauges(broker), asked: brokerCounter(this.#registry) };
+  }
+
+  brokerAnswered(operation: string, status: number): void {
+    this.#broker?.asked.inc({ operation, status: String(status) });
+  }
+
   /** All metrics as text, the gauges as they are now. */
   async render(fleet: Fleet): Promise<string> {
     await this.#gauges(fleet);
+    await this.#broker?.read();
     return this.#registry.metrics();
   }
 

@@ -305,3 +305,49 @@ export const ProblemSchema = z
     reference: z.string().optional().openapi({ description: "Found beside the error in the log" }),
   })
   .openapi("Problem");
+
+export const BrokerWishSchema = z
+  .strictObject({
+    repository: text(3, 200).openapi({ description: "owner/name, as `github.repository`" }),
+    run: z
+      .union([z.int().min(1), text(1, 15).regex(/^[1-9][0-9]*$/, "a run's number")])
+      .openapi({ description: "The run, as `github.run_id`" }),
+    attempt: z
+      .int()
+      .min(1)
+      .max(9999)
+      .default(1)
+      .openapi({ description: "As `github.run_attempt`" }),
+    architectures: z
+      .array(text(1, 20))
+      .min(1)
+      .max(20)
+      .optional()
+      .openapi({ description: "One machine each. Default: all that are lent here" }),
+    label: text(1, 200)
+      .optional()
+      .openapi({ description: "Only where the labels here hold an id of the workflow's choice" }),
+  })
+  .openapi("BrokerWish");
+
+export const OrderSchema = z
+  .object({
+    label: z.string(),
+    repository: z.string(),
+    run: z.string(),
+    attempt: z.int(),
+    url: z.string().nullable().openapi({ description: "The run's page" }),
+    state: z
+      .enum(["waiting", "ready", "over"])
+      .openapi({ description: "ready: every runner is registered, or has its job" }),
+    machines: z.array(
+      z.object({
+        architecture: z.string(),
+        labels: z.array(z.string()).openapi({ description: "What `runs-on` has to say" }),
+        job: z.string().openapi({ description: "The job that stands for it here" }),
+        state: z.enum(["waiting", "ready", "busy", "over"]),
+        reason: z.string(),
+      }),
+    ),
+  })
+  .openapi("Order");

@@ -1,5 +1,6 @@
 import { getRequestListener } from "@hono/node-server";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { Broker } from "../broker/broker.ts";
 import { MayflyError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
@@ -7,6 +8,7 @@ import { Access, tokenLengthMin } from "./access.ts";
 import { answerEvent } from "./api/forge-events.ts";
 import { createApp } from "./app.ts";
 import { BodyBudget } from "./body.ts";
+import { answerBroker } from "./broker-wire.ts";
 import { Checks } from "./checks.ts";
 import { guestRoutes } from "./guest-routes.ts";
 import { listenSocket, listenTcp, parseListen, type TcpAddress } from "./listen.ts";
@@ -27,6 +29,8 @@ export interface ServeOptions {
   readonly now: () => number;
   readonly version: string;
   readonly metrics?: Metrics;
+  /** Absent: machines are lent to nobody. */
+  readonly broker?: Broker | undefined;
   readonly limits?: Partial<Limits>;
 }
 
@@ -59,6 +63,8 @@ export async function serve(options: ServeOptions): Promise<Served> {
       log.warn({ error: String(error) }, "a live stream broke"),
     ),
     bodies: new BodyBudget(limits.heldBytesMax),
+    strangersBodies: new BodyBudget(limits.strangersBytesMax),
+    broker: options.broker ?? null,
     checks: new Checks(now),
     trends: new Trends(fleet.store, now),
     metrics: options.metrics ?? null,
@@ -77,6 +83,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     const guests = guestRoutes(fleet.guests, log, web.draining);
     const tcp = boundedServer((incoming, outgoing) => {
       if (answerEvent(web, incoming, outgoing) || guests(incoming, outgoing)) return;
+      if (answerBroker(web, incoming, outgoing)) return;
       void routes(incoming, outgoing);
     }, limits);
     const port = await listenTcp(tcp, address);

@@ -1,6 +1,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import { getCookie } from "hono/cookie";
+import type { Broker } from "../broker/broker.ts";
 import { MayflyError } from "../domain/errors.ts";
 import type { Fleet } from "../fleet/api.ts";
 import type { Log } from "../fleet/log.ts";
@@ -21,6 +22,10 @@ export interface Web {
   readonly access: Access;
   readonly streams: EventStreams;
   readonly bodies: BodyBudget;
+  /** The same for what anybody may send. */
+  readonly strangersBodies: BodyBudget;
+  /** Null: machines are lent to nobody. */
+  readonly broker: Broker | null;
   readonly checks: Checks;
   readonly trends: Trends;
   readonly metrics: Metrics | null;
@@ -52,6 +57,8 @@ export interface Limits {
   readonly treesAtOnce: number;
   /** All bodies held in memory together. */
   readonly heldBytesMax: number;
+  /** Of those, bodies that anybody may send. */
+  readonly strangersBytesMax: number;
   readonly streamsMax: number;
   /** How long requests under way may take to end once we close. */
   readonly closeMs: number;
@@ -68,6 +75,7 @@ export const defaultLimits: Limits = {
   treeBytesMax: 2_000_000_000,
   treesAtOnce: 4,
   heldBytesMax: 64_000_000,
+  strangersBytesMax: 4_000_000,
   streamsMax: 200,
   closeMs: 5_000,
 };

@@ -42,6 +42,17 @@ export const runAnswer = z.object({
 });
 export type RunAnswer = z.output<typeof runAnswer>;
 
+/** A run in a repository's list, and by itself: `ActionRun`. */
+export const listedRun = z.object({ id, status: text, workflow_id: text, html_url: text });
+export type ListedRun = z.output<typeof listedRun>;
+
+export const runsAnswer = z.object({
+  workflow_runs: z
+    .array(listedRun)
+    .nullish()
+    .transform((runs) => runs ?? []),
+});
+
 export const repositoryAnswer = z.object({ full_name: z.string() });
 
 const runnerAnswer = z.object({ id, name: z.string(), status: text, description: text });

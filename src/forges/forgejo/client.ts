@@ -2,11 +2,14 @@ import { actionsPath, repositoryPath, type ActionsScope } from "../actions-scope
 import type { Rest } from "../rest.ts";
 import {
   jobsAnswer,
+  listedRun,
   registeredAnswer,
   repositoryAnswer,
   runAnswer,
   runnersAnswer,
+  runsAnswer,
   type JobAnswer,
+  type ListedRun,
   type Registered,
   type RunAnswer,
   type RunnerAnswer,
@@ -40,6 +43,21 @@ export class ForgejoClient {
     const path = repositoryPath(repository);
     if (path === null) return null;
     return this.#rest.find(`${path}/actions/runs/${id}`, runAnswer, signal);
+  }
+
+  /** A repository's runs that are not over. Empty: there is no such repository, too. */
+  async openRuns(repository: string, signal: AbortSignal): Promise<readonly ListedRun[]> {
+    const path = repositoryPath(repository);
+    if (path === null) return [];
+    const asked = ["waiting", "running"].map((status) => `status=${status}`).join("&");
+    const runs = `${path}/actions/runs?${asked}&limit=${pageSize}&page=1`;
+    return (await this.#rest.find(runs, runsAnswer, signal))?.workflow_runs ?? [];
+  }
+
+  async listedRun(repository: string, id: string, signal: AbortSignal): Promise<ListedRun | null> {
+    const path = repositoryPath(repository);
+    if (path === null) return null;
+    return this.#rest.find(`${path}/actions/runs/${id}`, listedRun, signal);
   }
 
   /** However they stand. Null: no such run, or a server before 16, which cannot say. */

@@ -14,6 +14,7 @@ import type {
   KnownJob,
   MintContext,
   Registration,
+  RunLookUp,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -22,6 +23,7 @@ import type { JobAnswer } from "./answers.ts";
 import { Bindings } from "./bindings.ts";
 import { ForgejoClient } from "./client.ts";
 import { readEvent } from "./event.ts";
+import { LookUp } from "./look-up.ts";
 import type { ForgejoOptions } from "./options.ts";
 import { ordersFor } from "./orders.ts";
 import { ForgejoRunners } from "./runners.ts";
@@ -48,6 +50,7 @@ class ForgejoForge implements Forge {
   readonly #runners: ForgejoRunners;
   readonly #runs: Runs;
   readonly #aging: Aging;
+  readonly runs: RunLookUp;
   #hintedAt = -Infinity;
 
   constructor(options: ForgejoOptions, context: ForgeContext) {
@@ -61,6 +64,11 @@ class ForgejoForge implements Forge {
     this.#runners = new ForgejoRunners(this.#client, this.#bindings, installation);
     this.#runs = new Runs(this.#client, context);
     this.#aging = new Aging(context);
+    this.runs = new LookUp({
+      client: this.#client,
+      runs: this.#runs,
+      sighting: (job, repository, signal) => this.#sighting(job, repository, signal),
+    });
   }
 
   match(asked: readonly string[], offered: readonly string[]): boolean {

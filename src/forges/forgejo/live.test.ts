@@ -27,6 +27,7 @@ describe("a real Forgejo's description of itself", { skip }, () => {
         `DELETE /${scope}/actions/runners/{id}`,
       ]),
       "GET /repositories/{id}",
+      "GET /repos/{owner}/{repo}/actions/runs",
       "GET /repos/{owner}/{repo}/actions/runs/{id}",
     ]);
   });

@@ -44,8 +44,17 @@ export const eventBody = z.object({ workflow_job: jobAnswer });
 /** `path` ends in `@` and the ref that the run is of. */
 export const runAnswer = z.object({ event: text, path: text });
 
-export const runStateAnswer = z.object({ status: z.string(), run_attempt: id.nullish() });
-export type RunStateAnswer = z.output<typeof runStateAnswer>;
+/** A run as `open` and `find` need it: `ActionWorkflowRun`. */
+export const listedRun = z.object({
+  id,
+  status: text,
+  path: text,
+  html_url: text,
+  run_attempt: z.int().nonnegative().nullish(),
+});
+export type ListedRun = z.output<typeof listedRun>;
+
+export const runsAnswer = z.object({ workflow_runs: list(listedRun), total_count: id });
 
 /** `repo` is null when the fork has been deleted; `label` is empty for a push to `refs/for`. */
 const branch = z.object({ label: text, repo_id: z.int(), repo: z.object({ id }).nullish() });

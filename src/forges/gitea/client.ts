@@ -4,13 +4,14 @@ import type { Rest } from "../rest.ts";
 import {
   jobAnswer,
   jobsAnswer,
+  listedRun,
   registeredAnswer,
   registrationTokenAnswer,
   runnersAnswer,
-  runStateAnswer,
-  type RunStateAnswer,
+  runsAnswer,
   versionAnswer,
   type JobAnswer,
+  type ListedRun,
   type RunnerAnswer,
 } from "./answers.ts";
 
@@ -57,11 +58,36 @@ export class GiteaClient {
     return this.#rest.find(`${path}/actions/jobs/${id}`, jobAnswer, signal);
   }
 
+  /** A repository's runs that are not over. Empty: there is no such repository, too. */
+  async openRuns(repository: string, signal: AbortSignal): Promise<readonly ListedRun[]> {
+    const path = repositoryPath(repository);
+    if (path === null) return [];
+    const asked = ["queued", "in_progress"].map((status) => `status=${status}`);
+    const query = `${asked.join("&")}&exclude_pull_requests=true&limit=${pageSize}&page=1`;
+    const found = await this.#rest.find(`${path}/actions/runs?${query}`, runsAnswer, signal);
+    return found?.workflow_runs ?? [];
+  }
+
   /** How a run stands. Null: there is none. */
-  async run(repository: string, id: number, signal: AbortSignal): Promise<RunStateAnswer | null> {
+  async run(
+    repository: string,
+    id: string | number,
+    signal: AbortSignal,
+  ): Promise<ListedRun | null> {
     const path = repositoryPath(repository);
     if (path === null) return null;
-    return this.#rest.find(`${path}/actions/runs/${id}`, runStateAnswer, signal);
+    const query = "exclude_pull_requests=true";
+    return this.#rest.find(`${path}/actions/runs/${id}?${query}`, listedRun, signal);
+  }
+
+  /** All jobs of a run's latest attempt. */
+  jobsOfRun(repository: string, run: string, signal: AbortSignal): Promise<readonly JobAnswer[]> {
+    const base = repositoryPath(repository);
+    return this.#all(async (page) => {
+      const path = `${base}/actions/runs/${run}/jobs?limit=${pageSize}&page=${page}`;
+      const { jobs, total_count: total } = await this.#rest.get(path, jobsAnswer, signal);
+      return { items: jobs, total };
+    });
   }
 
   /**

@@ -16,6 +16,7 @@ import type {
   MintContext,
   Registration,
   RerunAnswer,
+  RunLookUp,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -23,6 +24,7 @@ import { Rest } from "../rest.ts";
 import type { JobAnswer } from "./answers.ts";
 import { GiteaClient } from "./client.ts";
 import { readEvent } from "./event.ts";
+import { LookUp } from "./look-up.ts";
 import type { GiteaOptions } from "./options.ts";
 import { ordersFor } from "./orders.ts";
 import { rerunJob } from "./rerun.ts";
@@ -50,6 +52,7 @@ class GiteaForge implements Forge {
   readonly #runners: GiteaRunners;
   readonly #trust: RunTrust;
   readonly #aging: Aging;
+  readonly runs: RunLookUp;
   #version: { readonly text: string; readonly readAt: number } | null = null;
 
   constructor(options: GiteaOptions, context: ForgeContext) {
@@ -63,6 +66,11 @@ class GiteaForge implements Forge {
     this.#runners = new GiteaRunners(this.#client, installation);
     this.#trust = new RunTrust(rest, context);
     this.#aging = new Aging(context);
+    this.runs = new LookUp({
+      client: this.#client,
+      trust: (repository, run, signal) => this.#trust.of(repository, run, signal),
+      sighting: (job, signal) => this.#sighting(job, signal),
+    });
   }
 
   match(asked: readonly string[], offered: readonly string[]): boolean {

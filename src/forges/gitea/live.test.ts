@@ -1,7 +1,15 @@
 import { describe, it } from "node:test";
 import { forgeConformance } from "../conformance.ts";
 import { assertFields, assertRoutes, readSwagger } from "../live-swagger.ts";
-import { jobAnswer, jobsAnswer, pullAnswer, runAnswer, runnersAnswer } from "./answers.ts";
+import {
+  jobAnswer,
+  jobsAnswer,
+  pullAnswer,
+  listedRun,
+  runAnswer,
+  runnersAnswer,
+  runsAnswer,
+} from "./answers.ts";
 import { jobShape, pullShape, runnerShape, runShape } from "./fake/shapes.ts";
 import { FakeGiteaState } from "./fake/state.ts";
 import { LiveGitea } from "./conformance-live.ts";
@@ -36,7 +44,9 @@ describe("a real Gitea's description of itself", { skip }, () => {
       ...routes,
       "GET /version",
       "GET /repos/{owner}/{repo}/actions/jobs/{id}",
+      "GET /repos/{owner}/{repo}/actions/runs",
       "GET /repos/{owner}/{repo}/actions/runs/{id}",
+      "GET /repos/{owner}/{repo}/actions/runs/{id}/jobs",
       "GET /repos/{owner}/{repo}/pulls/{index}",
     ]);
   });
@@ -53,7 +63,9 @@ describe("a real Gitea's description of itself", { skip }, () => {
       ["ActionWorkflowJob", jobShape(state, url, job)],
       ["ActionWorkflowJobsResponse", jobsAnswer.shape],
       ["ActionWorkflowRun", runAnswer.shape],
-      ["ActionWorkflowRun", runShape(url, run)],
+      ["ActionWorkflowRun", listedRun.shape],
+      ["ActionWorkflowRunsResponse", runsAnswer.shape],
+      ["ActionWorkflowRun", runShape(state, url, run)],
       ["ActionRunnersResponse", runnersAnswer.shape],
       ["ActionRunner", runnerShape(runner)],
       ["PullRequest", pullAnswer.shape],

@@ -13,6 +13,7 @@ import type {
   MintContext,
   Registration,
   RerunAnswer,
+  RunLookUp,
   RunnerOrders,
 } from "../forge.ts";
 import { mintGuest } from "../guest-birth.ts";
@@ -21,6 +22,7 @@ import { Client, type Credential } from "./client.ts";
 import { readEvent } from "./events.ts";
 import type { GithubOptions } from "./options.ts";
 import { runnerOrders } from "./orders.ts";
+import { LookUp } from "./look-up.ts";
 import { Redelivery } from "./redelivery.ts";
 import { Repositories } from "./repositories.ts";
 import { rerunJob } from "./rerun.ts";
@@ -55,6 +57,7 @@ class GithubForge implements Forge {
   readonly #senders: Senders | null;
   readonly #isPolled: boolean;
   readonly #line: ScaleSetLine | null;
+  readonly runs: RunLookUp;
   /** Absent without a scale set. */
   readonly listen?: NonNullable<Forge["listen"]>;
 
@@ -76,6 +79,7 @@ class GithubForge implements Forge {
     this.#client = client;
     this.#trust = new RunTrust(client);
     const { repositories: only } = options;
+    this.runs = new LookUp({ forge: name, client, trust: this.#trust, now });
     this.#repositories = new Repositories({ scope: address.scope, client, only, now, log });
     this.#watch = new Watch({
       forge: name,

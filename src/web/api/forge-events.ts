@@ -1,8 +1,8 @@
 import { getRequestListener } from "@hono/node-server";
 import { z } from "@hono/zod-openapi";
 import type { IncomingMessage, ServerResponse } from "node:http";
-import { isIP } from "node:net";
 import type { Received } from "../../fleet/api.ts";
+import { addressOf } from "../address.ts";
 import { readBody } from "../body.ts";
 import { problemResponse, toProblem } from "../errors.ts";
 import { ReceivedSchema } from "../schemas.ts";
@@ -80,16 +80,4 @@ async function receive(web: Web, forge: string, incoming: IncomingMessage): Prom
   // Node gives names in lower case and joins what is given twice, all but cookies that are set.
   const headers = incoming.headers as Readonly<Record<string, string | undefined>>;
   return web.fleet.intake.receive(forge, { headers, body, address: addressOf(incoming) });
-}
-
-/**
- * Who sent it: our peer, or who that says when it is a proxy on this machine. Such a proxy adds the
- * address it saw to the end of the list; what stands before that anybody may have written.
- */
-function addressOf({ socket, headers }: IncomingMessage): string | null {
-  const peer = socket.remoteAddress?.replace(/^::ffff:/, "") ?? null;
-  const isOwn = peer === null || peer === "::1" || peer.startsWith("127.");
-  const forwarded = String(headers["x-forwarded-for"] ?? "").split(",");
-  const last = forwarded.at(-1)?.trim() ?? "";
-  return isOwn && isIP(last) !== 0 ? last : peer;
 }

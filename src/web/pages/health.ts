@@ -1,4 +1,6 @@
 import { html } from "hono/html";
+import type { BrokerStats } from "../../broker/broker.ts";
+import { formatUsd } from "../../domain/money.ts";
 import { counted } from "../../domain/words.ts";
 import type { ForgeHealth, ProviderHealth } from "../../fleet/api.ts";
 import type { Check } from "../../providers/provider.ts";
@@ -12,15 +14,18 @@ import { badge, emptyState, isolated, labelList, prose, table, when, type Html }
 export async function healthPage(web: Web): Promise<Page> {
   const { fleet } = web;
   const now = web.now();
-  const [ready, leases, checks] = await Promise.all([
+  const [ready, leases, checks, lent] = await Promise.all([
     fleet.ready(),
     listLeases(fleet.store.db),
     Promise.all(fleet.providers().map(async (one) => [one, await web.checks.of(one)] as const)),
+    web.broker?.stats() ?? null,
   ]);
   const isSound =
     checks.every(
       ([{ backOff }, results]) => !isAhead(backOff, now) && results.every(({ ok }) => ok),
-    ) && fleet.forges().every(({ failure }) => failure === null);
+    ) &&
+    fleet.forges().every(({ failure }) => failure === null) &&
+    (lent === null || lent.state === "well");
   const verdict = !ready.ok
     ? "Not ready."
     : isSound
@@ -39,6 +44,7 @@ export async function healthPage(web: Web): Promise<Page> {
       <h2 id="forges">Forges</h2>
       ${forgeTable(fleet.forges(), now)}
     </section>
+    ${lent === null ? "" : brokerSection(lent)}
     <section aria-labelledby="store" data-part="store">
       <h2 id="store">Store</h2>
       <p>
@@ -135,6 +141,22 @@ function forgeTable(forges: readonly ForgeHealth[], now: number): Html {
     ],
     forges,
   );
+}
+
+const budgetBadges = {
+  well: badge("good", "well"),
+  low: badge("wait", "nearly spent"),
+  refusing: badge("bad", "orders are refused"),
+} as const;
+
+function brokerSection({ open, todayMicroUsd, microUsdPerDay, state }: BrokerStats): Html {
+  return html`<section aria-labelledby="broker" data-part="broker">
+    <h2 id="broker">Broker</h2>
+    <p>
+      ${counted(open, "machine")} lent now. Today's budget: ${formatUsd(todayMicroUsd)} of
+      ${formatUsd(microUsdPerDay)} spent or kept for what is lent. ${budgetBadges[state]}
+    </p>
+  </section>`;
 }
 
 function leaseTable(leases: readonly HeldLease[], now: number): Html {

@@ -40,6 +40,7 @@ export class FakeForgejo {
       ["POST", exactly(scope), ({ body }) => this.#register(body)],
       ["DELETE", exactly(`${scope}/(\\d+)`), (_, id) => this.#delete(id)],
       ["GET", exactly("/api/v1/repositories/(\\d+)"), (_, id) => this.#repository(id)],
+      ["GET", exactly(`${repo}/runs`), ({ query }) => this.#runs(query)],
       ["GET", exactly(`${repo}/runs/(\\d+)`), (_, __, id) => this.#run(id)],
       ["GET", exactly(`${repo}/runs/(\\d+)/jobs`), (_, __, id) => this.#jobsOf(id)],
     ];
@@ -137,6 +138,14 @@ export class FakeForgejo {
   #run(id = ""): FakeAnswer {
     const run = this.state.runs.get(Number(id));
     return run === undefined ? gone : { status: 200, body: runShape(this, run) };
+  }
+
+  #runs(query: URLSearchParams): FakeAnswer {
+    const wanted = query.getAll("status");
+    const runs = [...this.state.runs.values()]
+      .map((run) => runShape(this, run) as { status: string })
+      .filter(({ status }) => wanted.length === 0 || wanted.includes(status));
+    return { status: 200, body: { workflow_runs: runs.reverse(), total_count: runs.length } };
   }
 
   #jobsOf(id = ""): FakeAnswer {

@@ -65,6 +65,12 @@ export class FakeGitea {
         (_, __, id) =>
           this.#rerun(({ run, status }) => run.id === Number(id) && status === "failure"),
       ],
+      ["GET", exactly(`${repo}/actions/runs`), ({ query }, of) => this.#runs(of, query)],
+      [
+        "GET",
+        exactly(`${repo}/actions/runs/(\\d+)/jobs`),
+        ({ query }, _, id) => this.#jobsOf(id, query),
+      ],
       ["GET", exactly(`${repo}/pulls/(\\d+)`), (_, __, id) => this.#pull(id)],
     ];
   }
@@ -182,7 +188,25 @@ export class FakeGitea {
 
   #run(id = ""): FakeAnswer {
     const run = this.state.runs.get(Number(id));
-    return run === undefined ? gone : ok(runShape(this.url, run, this.state));
+    return run === undefined ? gone : ok(runShape(this.state, this.url, run));
+  }
+
+  #runs(repository = "", query: URLSearchParams): FakeAnswer {
+    const wanted = new Set(query.getAll("status"));
+    const shapes = [...this.state.runs.values()]
+      .filter((run) => run.repository === repository)
+      .map((run) => runShape(this.state, this.url, run) as { status: string })
+      .filter(({ status }) => wanted.size === 0 || wanted.has(status));
+    return this.#page("workflow_runs", shapes.reverse(), query);
+  }
+
+  #jobsOf(id = "", query: URLSearchParams): FakeAnswer {
+    const jobs = [...this.state.jobs.values()].filter(({ run }) => run.id === Number(id));
+    return this.#page(
+      "jobs",
+      jobs.map((job) => jobShape(this.state, this.url, job)),
+      query,
+    );
   }
 
   #pull(id = ""): FakeAnswer {

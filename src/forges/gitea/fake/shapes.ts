@@ -52,8 +52,10 @@ function branchOf({ ref }: FakeRun): object {
   return name === undefined ? {} : { head_branch: name };
 }
 
-export function runShape(url: string, run: FakeRun, state?: FakeGiteaState): object {
-  const jobs = [...(state?.jobs.values() ?? [])].filter((job) => job.run === run);
+export function runShape(state: FakeGiteaState, url: string, run: FakeRun): object {
+  const jobs = [...state.jobs.values()].filter((job) => job.run === run);
+  const statuses = jobs.map(({ status }) => words[status][0]);
+  const open = ["in_progress", "queued", "waiting"].find((one) => statuses.includes(one));
   return {
     id: run.id,
     url: `${url}/api/v1/repos/${run.repository}/actions/runs/${run.id}`,
@@ -61,8 +63,9 @@ export function runShape(url: string, run: FakeRun, state?: FakeGiteaState): obj
     path: `build.yml@${run.ref}`,
     ...branchOf(run),
     head_sha: "0".repeat(40),
-    status: jobs.length > 0 && state?.isOver(run) === true ? "completed" : "queued",
+    html_url: `${url}/${run.repository}/actions/runs/${run.id}`,
     run_attempt: Math.max(1, ...jobs.map(({ attempt }) => attempt)),
+    status: open ?? (jobs.length === 0 ? "queued" : "completed"),
   };
 }
 

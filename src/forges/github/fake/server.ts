@@ -28,6 +28,8 @@ export class FakeGithub {
   readonly state: FakeState;
   readonly records: FakeRecord[] = [];
   outage: Outage | null = null;
+  /** How long each answer takes beside what it costs. */
+  delayMs = 0;
   service: FakeService | null = null;
   readonly #server: Server;
 
@@ -95,6 +97,7 @@ export class FakeGithub {
       template: said.path,
       body: said.body,
     });
+    if (this.delayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.delayMs));
     send(response, isSame ? { status: 304 } : said, this.#headers(etag));
   }
 

@@ -19,6 +19,8 @@ export interface FakeRun {
   readonly createdAt: number;
   updatedAt: number;
   attempt: number;
+  /** Jobs that need others are to come: it is not over when those that there are have ended. */
+  hasMore: boolean;
 }
 
 export interface FakeJob {

@@ -95,7 +95,7 @@ export class FakeState {
   run(repository: FakeRepository, head: FakeRepository | null, event = "push"): FakeRun {
     const at = this.settings.now();
     const times = { createdAt: at, updatedAt: at };
-    const run = { id: this.id(), repository, head, event, ...times, attempt: 1 };
+    const run = { id: this.id(), repository, head, event, ...times, attempt: 1, hasMore: false };
     this.runs.set(run.id, run);
     return run;
   }
@@ -138,7 +138,8 @@ export class FakeState {
 
   statusOf(run: FakeRun): string {
     const jobs = this.jobsOf(run);
-    if (jobs.length > 0 && jobs.every(({ status }) => status === "completed")) return "completed";
+    const isOver = jobs.length > 0 && jobs.every(({ status }) => status === "completed");
+    if (isOver && !run.hasMore) return "completed";
     return jobs.some(({ status }) => status !== "queued") ? "in_progress" : "queued";
   }
 
