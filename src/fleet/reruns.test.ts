@@ -111,6 +111,18 @@ test("a forge that says later is asked until it is time, and no longer than six 
   assert.match(await told(one), /its time for that is over \(not run again yet: its run is not/);
 });
 
+test("a forge that agrees and shows nothing of it holds nobody to on-demand machines for long", async () => {
+  const timing = { tickMs: 5 * minute, pollMs: 5 * minute, leaseMs: 60 * minute };
+  const one = await world({ timing });
+  one.forge.rerun = async () => ({ kind: "asked" });
+  await lose(one, await running(one));
+  await one.clock.run(30 * minute);
+  assert.equal(await state(one), "asked");
+  await one.clock.run(50 * minute);
+  assert.equal(await state(one), "given_up");
+  assert.match(await told(one), /acme agreed to it and shows nothing of it/);
+});
+
 test("a forge that is down for a while is asked when it is back", async () => {
   const one = await world();
   await lose(one, await running(one));

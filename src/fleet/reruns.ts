@@ -10,7 +10,7 @@ import {
   interruptedJobs,
   moveRerun,
   nextAttempt,
-  openReruns,
+  rerunsIn,
   wantRerun,
   type Rerun,
 } from "../store/reruns.ts";
@@ -29,11 +29,13 @@ export interface RerunParts {
 
 /** A forge lets a job run again when all of its run is over, which may take hours. */
 const wantedMs = 6 * 3600_000;
-/** How long its new attempt may stay out of sight, or wait for a machine. */
+/** How long its new attempt may wait for a machine, and how long it may stay out of sight. */
 const awaitedMs = 24 * 3600_000;
+const unseenMs = 3600_000;
 const againMs = 60_000;
 const callMs = 60_000;
 const atOnce = 100;
+const awaitedAtOnce = 500;
 const callsAtOnce = 10;
 
 type Outcome = RerunAnswer | { readonly kind: "unknown"; readonly reason: string };
@@ -50,12 +52,14 @@ export async function rerunRound(
   signal: AbortSignal,
 ): Promise<void> {
   await noteWanted(parts, forge, lease);
-  const open = await openReruns(parts.store.db, forge.name, atOnce);
+  const { db } = parts.store;
+  const open = await rerunsIn(db, forge.name, ["wanted", "asking"], atOnce);
+  const asked = await rerunsIn(db, forge.name, ["asked"], awaitedAtOnce);
   let calls = 0;
-  for (const rerun of open) {
+  for (const rerun of [...open, ...asked]) {
     const now = parts.clock.now();
     if (signal.aborted) return;
-    const job = await findJob(parts.store.db, rerun.job);
+    const job = await findJob(db, rerun.job);
     if (job === null || now >= rerun.deadline_at) {
       await move(parts, lease, rerun, {
         state: "given_up",
@@ -65,7 +69,7 @@ export async function rerunRound(
       await follow(parts, lease, rerun, job);
     } else if (rerun.next_at <= now && calls < callsAtOnce) {
       if (job.state === "ended") calls++;
-      const others = open.filter((other) => other.job !== rerun.job && other.state !== "asked");
+      const others = open.filter((other) => other.job !== rerun.job);
       await ask(parts, { forge, lease, signal }, rerun, job, others);
     }
   }
@@ -187,7 +191,7 @@ async function answerOf(
 
 /** The same work as another attempt, which has the same name whoever submits it. */
 function nextNative({ pools, clock }: RerunParts, forge: Forge, job: StoredJob): JobSighting {
-  const labels = [...job.labels, onDemandLabel];
+  const labels = [...new Set([...job.labels, onDemandLabel])];
   const match = (asked: readonly string[], offered: readonly string[]) =>
     forge.match(asked, offered);
   // Some pools allow certain labels only: then its machines are told apart by its class alone.
@@ -218,11 +222,16 @@ async function follow(
   rerun: Rerun,
   job: StoredJob,
 ): Promise<void> {
-  const { store } = parts;
+  const { store, clock } = parts;
   const id = jobId(job.forge, job.externalId, job.attempt + 1);
   // Forges' times may differ from ours by a little.
   const since = (rerun.asked_at ?? rerun.at) - 5 * 60_000;
   const next = (await findJob(store.db, id)) ?? (await nextAttempt(store.db, job, since));
+  const askedMs = clock.now() - (rerun.deadline_at - awaitedMs);
+  if (next === null && askedMs > unseenMs) {
+    const reason = `not run again: ${job.forge} agreed to it and shows nothing of it`;
+    return move(parts, lease, rerun, { state: "given_up", reason });
+  }
   if (next === null || next.state === "waiting") return;
   const on = next.runner === null ? "" : ` on ${next.runner}`;
   const reason = `it was run again as ${next.id}${on}`;

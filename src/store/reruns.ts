@@ -98,13 +98,18 @@ export async function wantRerun(
   await addFacts(tx, [{ subjectKind: "job", subject: id, kind: "noted", reason }]);
 }
 
-/** Those that are neither done nor given up, the longest due first. */
-export function openReruns(db: Database, forge: string, limit: number): Promise<Rerun[]> {
+/** Those in these states, the longest due first. */
+export function rerunsIn(
+  db: Database,
+  forge: string,
+  states: readonly Rerun["state"][],
+  limit: number,
+): Promise<Rerun[]> {
   return db
     .selectFrom("reruns")
     .selectAll()
     .where("forge", "=", forge)
-    .where("state", "in", ["wanted", "asking", "asked"])
+    .where("state", "in", states)
     .orderBy("next_at")
     .orderBy("job")
     .limit(limit)
