@@ -5,7 +5,7 @@ const [port = 0, count = 0, perSecond = 0] = process.argv.slice(2).map(Number);
 
 /** Every kind that there is, each from an address of its own. */
 const requests = Array.from({ length: count }, (_, n) => {
-  const label = `mayfly_${1_000_000_000 + n}_1`;
+  const label = `mayfly_${1_000_000_000 + n}_00000001`;
   const kinds = [
     JSON.stringify({ operation: "create", architectures: ["x86_64"], label }),
     JSON.stringify({ operation: "create", architecture: "x86_64", label: `${label}_x86_64` }),

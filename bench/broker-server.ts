@@ -34,8 +34,8 @@ const github = openGithub(
 );
 const forges = new Map<string, Forge>([["acme", github]]);
 const settings = {
-  ...{ forge: "acme", repositories: ["acme/widget"], label: "mayfly_{run}_{attempt}" },
-  ...{ workflows: [], pools: { x86_64: "small" }, perRun: 1, perRepository: 10_000 },
+  ...{ forge: "acme", repositories: ["acme/widget"], label: "mayfly_{run}_{id}" },
+  ...{ workflows: [], pools: { x86_64: "small" }, perRun: 10_000, perRepository: 10_000 },
   ...{ perAddress: 10_000, perHour: 10_000, microUsdPerDay: 1_000_000 },
   ...{ answerSeconds: 600, waitSeconds: 900 },
 };

@@ -11,6 +11,8 @@ const nonsensePerSecond = 1_000;
 const seconds = 15;
 const ordersPerSecond = 10;
 const begunMs = 7_000;
+/** So many that none is asked about again while its last answer holds. */
+const runsAtOnce = 40;
 /** What a forge takes over the network, at its best. */
 const forgeMs = 50;
 
@@ -25,13 +27,15 @@ export const broker: Bench = {
     const { port, server, stop } = await startServer("broker-server.ts", world.fake.url, token);
     try {
       const orders = async (): Promise<Buffer[]> => {
-        const begun = runs(world, ordersPerSecond * seconds);
+        const begun = runs(world, runsAtOnce);
         // As runs do before one of their jobs gets to ask: by then a list shows them.
         await sleep(begunMs);
-        return begun.map((run) => order(run));
+        return Array.from({ length: ordersPerSecond * seconds }, (_, n) =>
+          order(begun[n % runsAtOnce] ?? "", n),
+        );
       };
       // Its first list, and code that has run before.
-      await load(port, [order("1")], { connections: 1 });
+      await load(port, [order("1", 0)], { connections: 1 });
       await flood(port, 2_000, 0);
       world.fake.delayMs = forgeMs;
       const alone: number[] = [];
@@ -122,9 +126,10 @@ function clear({ fake: { state } }: GithubWorld): void {
   state.jobs.clear();
 }
 
-function order(run: string): Buffer {
-  const body = { repository: "acme/widget", run, architectures: ["x86_64"] };
-  return request("/v1/broker/orders", from(Number(run)), JSON.stringify(body));
+function order(run: string, n: number): Buffer {
+  const label = `mayfly_${run}_${String(n).padStart(8, "0")}`;
+  const body = { repository: "acme/widget", run, architectures: ["x86_64"], label };
+  return request("/v1/broker/orders", from(n), JSON.stringify(body));
 }
 
 /** Sent by a process of its own, so that what is measured here waits for nothing but the server. */
