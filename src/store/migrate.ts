@@ -9,8 +9,8 @@ import * as endedJobs from "./migrations/004-ended-jobs.ts";
 import * as forecasts from "./migrations/005-forecasts.ts";
 import * as handOvers from "./migrations/007-hand-overs.ts";
 import * as holds from "./migrations/008-holds.ts";
-import * as reruns from "./migrations/010-reruns.ts";
-import * as loans from "./migrations/011-loans.ts";
+import * as reruns from "./migrations/009-reruns.ts";
+import * as loans from "./migrations/010-loans.ts";
 
 type Step = { up: (db: Kysely<unknown>, engine: Engine) => Promise<void> };
 
@@ -23,8 +23,8 @@ export const migrations: Readonly<Record<string, Step>> = {
   "005-forecasts": forecasts,
   "007-hand-overs": handOvers,
   "008-holds": holds,
-  "010-reruns": reruns,
-  "011-loans": loans,
+  "009-reruns": reruns,
+  "010-loans": loans,
 };
 
 /**
