@@ -6,8 +6,14 @@ import { readConfig } from "./setting.ts";
 import { table } from "./table.ts";
 import { columnsOf, note, painter, print } from "./terminal.ts";
 
+export interface CheckFlags extends CommonFlags {
+  /** As other commands name it. */
+  readonly config?: string;
+}
+
 /** `mayfly config check`: what is wrong in a configuration, or what it amounts to. */
-export async function run(file: string | undefined, flags: CommonFlags): Promise<number> {
+export async function run(named: string | undefined, flags: CheckFlags): Promise<number> {
+  const file = named ?? flags.config;
   const config = await readConfig(file === undefined ? {} : { config: file });
   const { warnings, pools, broker } = config;
   if (flags.json) {

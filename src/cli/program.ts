@@ -302,7 +302,8 @@ export function program(version: () => string, finish: (status: number) => void)
     config
       .command("check")
       .description("say what is wrong in a configuration, or what it amounts to")
-      .argument("[file]", "the configuration (mayfly.yaml here)"),
+      .argument("[file]", "the configuration (mayfly.yaml here)")
+      .option("--config <file>", "the same, as other commands name it"),
   ).action(lazily(() => import("./config-check.ts")));
   common(
     config.command("schema").description("print the JSON Schema of mayfly.yaml, for editors"),
