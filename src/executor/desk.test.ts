@@ -106,10 +106,13 @@ describe("several steps in one machine", () => {
     assert.equal(await end(), 0, guest.console());
   });
 
-  test("what one leaves running is there for the next, and goes with the machine", async () => {
+  test("what one leaves running is there for the next", async (t) => {
     const { run, end, guest } = await world();
     const tick = join(guest.work, "tick");
-    await run({ command: sh("(while :; do date >tick; sleep 0.05; done) >/dev/null 2>&1 &") });
+    const loop = "(while :; do date >tick; sleep 0.05; done) >/dev/null 2>&1 &";
+    const { stdout: pid } = await run({ command: sh(`${loop} echo $!`) });
+    // What plays the machine here is a process among others, and takes nothing with it.
+    t.after(() => process.kill(Number(pid), "SIGKILL"));
     await eventually(() => (existsSync(tick) ? true : null));
     const { stdout } = await run({
       command: sh("rm tick; until [ -s tick ]; do sleep 0.05; done; echo alive"),
