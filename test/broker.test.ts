@@ -1,35 +1,18 @@
 import assert from "node:assert/strict";
-import { execFile, spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { execFile } from "node:child_process";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { FakeRunnerService, fakeRunnerScript } from "../src/forges/github/fake/runner-service.ts";
-import { FakeGithub } from "../src/forges/github/fake/server.ts";
+import { FakeRunnerService } from "../src/forges/github/fake/runner-service.ts";
+import type { FakeGithub } from "../src/forges/github/fake/server.ts";
 import type { FakeRun } from "../src/forges/github/fake/shapes.ts";
-import { Manager } from "./manager.ts";
-import { runnerArchive } from "./runner-archive.ts";
+import { githubManager, playGithub, skip, until } from "./github-manager.ts";
+import type { Manager } from "./manager.ts";
 
 /*
  * The whole manager as a process, its machines as processes, and rr's workflow as rr wrote it: the
  * same label, the same curl. Only GitHub and its runner program are ours.
  */
-
-const lacking = ["curl", "perl", "tar", "bash"].find(
-  (program) => spawnSync(program, ["--version"]).status !== 0,
-);
-const skip = lacking === undefined ? false : `needs ${lacking}`;
-const secret = "the webhook's secret";
-const token = "github_pat_not_to_be_seen";
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 150_000;
-  while (!(await holds())) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await sleep(100);
-  }
-}
 
 interface World {
   readonly fake: FakeGithub;
@@ -38,44 +21,22 @@ interface World {
 }
 
 async function openWorld(t: TestContext, broker: string): Promise<World> {
-  const folder = mkdtempSync(join(tmpdir(), "mayfly-broker-"));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
-  const keyNow = Date.now;
-  const fake = await FakeGithub.start({ org: "acme", now: Date.now, keyNow, token, secret });
-  t.after(() => fake.close());
+  const fake = await playGithub(t);
   // No event ever arrives: what is told must do.
   const service = new FakeRunnerService(fake, () => {});
-  const { url, sha256 } = await runnerArchive(t, folder, fakeRunnerScript(fake.origin));
-  const kinds = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
-  const programs = kinds.map((kind) => `        ${kind}: { url: "${url}", sha256: ${sha256} }`);
-  writeFileSync(join(folder, "token"), token, { mode: 0o600 });
-  writeFileSync(join(folder, "secret"), secret, { mode: 0o600 });
-  const manager = await Manager.create(`forges:
-  acme:
-    github:
-      url: ${fake.url}
-      token: file:${join(folder, "token")}
-      secret: file:${join(folder, "secret")}
-      programs:
-${programs.join("\n")}
-providers:
-  box:
-    host: {}
-broker:
+  const manager = await githubManager(
+    t,
+    fake,
+    `broker:
   repositories: [acme/widget]
 ${broker}
   pools: { x86_64: intel, arm64: arm }
 pools:
   intel: { provider: box, accept: [trusted], size: 1cpu1gb, max: 2 }
   arm: { provider: box, accept: [trusted], size: 1cpu1gb, max: 2 }
-`);
-  t.after(async () => {
-    await manager.end("SIGKILL");
-    manager.remove();
-  });
-  const world = { fake, service, manager };
-  await manager.start();
-  return world;
+`,
+  );
+  return { fake, service, manager };
 }
 
 /** rr's own request. */

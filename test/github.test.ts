@@ -1,40 +1,16 @@
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
-import { FakeRunnerService, fakeRunnerScript } from "../src/forges/github/fake/runner-service.ts";
-import { FakeGithub } from "../src/forges/github/fake/server.ts";
+import { FakeRunnerService } from "../src/forges/github/fake/runner-service.ts";
 import type { FakeJob } from "../src/forges/github/fake/shapes.ts";
-import { Manager } from "./manager.ts";
-import { runnerArchive } from "./runner-archive.ts";
+import { githubManager, playGithub, skip, until } from "./github-manager.ts";
 
-/*
- * The whole manager as a process, its machines as processes, the runner's start script and hook as
- * they are; only GitHub and its runner program are ours.
- */
-
-const lacking = ["curl", "perl", "tar", "bash"].find(
-  (program) => spawnSync(program, ["--version"]).status !== 0,
-);
-const skip = lacking === undefined ? false : `needs ${lacking}`;
 const labels = ["self-hosted", "linux"];
-const secret = "the webhook's secret";
-const token = "github_pat_not_to_be_seen";
 
 /** Which of the events, by their number, are lost or come twice. */
 const isLost = (n: number): boolean => n % 4 === 1;
 const isDouble = (n: number): boolean => n % 3 === 0;
-
-async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 150_000;
-  while (!(await holds())) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await sleep(100);
-  }
-}
 
 test(
   "GitHub's jobs run on machines of their own, though events are lost and doubled",
@@ -43,11 +19,7 @@ test(
     timeout: 280_000,
   },
   async (t) => {
-    const folder = mkdtempSync(join(tmpdir(), "mayfly-github-"));
-    t.after(() => rmSync(folder, { recursive: true, force: true }));
-    const keyNow = Date.now;
-    const fake = await FakeGithub.start({ org: "acme", now: Date.now, keyNow, token, secret });
-    t.after(() => fake.close());
+    const fake = await playGithub(t);
     const { state } = fake;
     // GitHub's flag is late.
     state.faults.staleBusy = true;
@@ -72,23 +44,10 @@ test(
       }
     };
     const service = new FakeRunnerService(fake, tell);
-    const { url, sha256 } = await runnerArchive(t, folder, fakeRunnerScript(fake.origin));
-    const kinds = ["linux-x64", "linux-arm64", "darwin-x64", "darwin-arm64"];
-    const programs = kinds.map((kind) => `        ${kind}: { url: "${url}", sha256: ${sha256} }`);
-    writeFileSync(join(folder, "token"), token, { mode: 0o600 });
-    writeFileSync(join(folder, "secret"), secret, { mode: 0o600 });
-    const manager = await Manager.create(`forges:
-  acme:
-    github:
-      url: ${fake.url}
-      token: file:${join(folder, "token")}
-      secret: file:${join(folder, "secret")}
-      programs:
-${programs.join("\n")}
-providers:
-  box:
-    host: {}
-pools:
+    const manager = await githubManager(
+      t,
+      fake,
+      `pools:
   small:
     forge: acme
     labels: [self-hosted, linux]
@@ -97,12 +56,8 @@ pools:
     size: 1cpu1gb
     max: 4
     idle: 5s
-`);
-    t.after(async () => {
-      await manager.end("SIGKILL");
-      manager.remove();
-    });
-    await manager.start();
+`,
+    );
     address = manager.url;
 
     const repository = state.repository("widget");
