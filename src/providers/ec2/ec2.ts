@@ -3,7 +3,7 @@ import { ProviderError } from "../../domain/errors.ts";
 import type { Price } from "../../domain/money.ts";
 import type { Program } from "../../domain/program.ts";
 import type { Architecture, Size } from "../../domain/size.ts";
-import { Turns, untilAborted } from "../local.ts";
+import { refuseAborted, Turns, untilAborted } from "../local.ts";
 import { isOurs, refuseName, refuseUnfit } from "../names.ts";
 import { refuseProgram } from "../program.ts";
 import type { Capabilities, Check, Machine, MachineSpec } from "../provider.ts";
@@ -312,10 +312,6 @@ class Ec2 implements Provider {
     this.#launcher.forget(name);
     return "gone";
   }
-}
-
-function refuseAborted(signal: AbortSignal): void {
-  if (signal.aborted) throw new ProviderError("unreachable", "the call was given up");
 }
 
 function isOverdue({ launchedAt, deadlineSeconds }: Seen, now: number): boolean {
