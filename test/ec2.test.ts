@@ -189,7 +189,8 @@ describe("a manager with machines of EC2", { skip, timeout: 400_000 }, () => {
         status: 403,
         message: "Resource not accessible by personal access token",
       });
-      fake.state.job(fake.state.run(fake.state.repository("widget"), null), ["linux"]);
+      const run = fake.state.run(fake.state.repository("widget"), null);
+      const job = fake.state.job(run, ["linux"]);
       writeFileSync(join(folder, "token"), names.token, { mode: 0o600 });
       manager = await Manager.create(`${provider()}forges:
   acme: { github: { url: "${fake.url}", token: "file:${join(folder, "token")}", by: [poll] } }
@@ -207,11 +208,17 @@ pools:
       });
       const why = await (await manager.ask(`/v1/why/${runner.name}`)).text();
       assert.match(why, /gave .* no registration: .*lacks a permission/);
-      await nothingLeft();
       // The pool waits before it pays for the next.
       for (const { name, claimedAt } of await machines()) {
         assert.ok(name === runner.name || claimedAt >= runner.endedAt! + 5_000);
       }
+      // Nobody wants a machine from here on.
+      fake.state.end(job, "cancelled");
+      await until("the end of its wish", async () => {
+        const { jobs } = (await (await manager.ask("/v1/jobs")).json()) as { jobs: Seen[] };
+        return jobs.every(({ state }) => state === "ended") ? true : null;
+      });
+      await nothingLeft();
     } finally {
       await fake.close();
     }
