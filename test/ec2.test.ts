@@ -191,9 +191,12 @@ describe("a manager with machines of EC2", { skip, timeout: 400_000 }, () => {
       });
       const run = fake.state.run(fake.state.repository("widget"), null);
       const job = fake.state.job(run, ["linux"]);
-      writeFileSync(join(folder, "token"), names.token, { mode: 0o600 });
+      for (const name of ["token", "secret"] as const) {
+        writeFileSync(join(folder, name), names[name], { mode: 0o600 });
+      }
+      const path = (name: string): string => `"file:${join(folder, name)}"`;
       manager = await Manager.create(`${provider()}forges:
-  acme: { github: { url: "${fake.url}", token: "file:${join(folder, "token")}", by: [poll] } }
+  acme: { github: { url: "${fake.url}", token: ${path("token")}, secret: ${path("secret")} } }
 pools:
   small: { forge: acme, provider: aws, size: 1cpu1gb, max: 1, labels: [linux], accept: [trusted, fork] }
 `);
@@ -214,6 +217,13 @@ pools:
       }
       // Nobody wants a machine from here on.
       fake.state.end(job, "cancelled");
+      const { headers, body } = fake.state.jobEvent(job);
+      const taken = await fetch(`${manager.url}/v1/forges/acme/events`, {
+        method: "POST",
+        headers: headers as Record<string, string>,
+        body: Buffer.from(body),
+      });
+      assert.ok(taken.ok);
       await until("the end of its wish", async () => {
         const { jobs } = (await (await manager.ask("/v1/jobs")).json()) as { jobs: Seen[] };
         return jobs.every(({ state }) => state === "ended") ? true : null;
