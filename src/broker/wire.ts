@@ -29,6 +29,7 @@ export const wireBytesMax = 16_384;
 /** Labels of one destroy, architectures of one create. */
 const namesMax = 20;
 const lineMax = 400;
+const utf8 = new TextDecoder("utf-8", { fatal: true });
 
 /** Reads a request's body. Throws `invalid`. Whether a label is one of ours is not looked at. */
 export function parseWire(body: Uint8Array): WireRequest {
@@ -94,7 +95,7 @@ function runOf(value: unknown): string | null {
 function parseObject(body: Uint8Array): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
-    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(body));
+    value = JSON.parse(utf8.decode(body));
   } catch {
     throw new MayflyError("invalid", "the request is not JSON", { where: "body" });
   }
