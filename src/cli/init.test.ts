@@ -8,7 +8,7 @@ import { parse } from "yaml";
 import { FakeGitea } from "../forges/gitea/fake/gitea.ts";
 import { parseAddress } from "../forges/github/address.ts";
 import { openWorld } from "../forges/github/fake/world.ts";
-import { makeApp } from "./init/manifest.ts";
+import { makeApp, permissionsFor } from "./init/manifest.ts";
 import { mayfly, type Ended } from "./testing.ts";
 
 const timeout = 120_000;
@@ -135,7 +135,7 @@ describe("a GitHub App by its manifest", { timeout }, () => {
     }) as unknown as typeof fetch;
     let page = "";
     const reach = "https://ci.example.org/v1/forges/acme/events";
-    const options = { name: "mayfly-acme", reach, port: 0 };
+    const options = { name: "mayfly-acme", reach, rerun: false, port: 0 };
     let told: (url: string) => void = () => {};
     const shown = new Promise<string>((resolve) => (told = resolve));
     const never = new AbortController().signal;
@@ -154,7 +154,11 @@ describe("a GitHub App by its manifest", { timeout }, () => {
       metadata: "read",
       organization_self_hosted_runners: "write",
     });
-    assert.deepEqual(manifest["default_events"], ["workflow_job"]);
+    assert.deepEqual(manifest["default_events"], ["workflow_job", "workflow_run"]);
+    const more = permissionsFor(parseAddress("https://github.com/acme/widget"), { rerun: true });
+    assert.deepEqual(more, {
+      ...{ actions: "write", checks: "read", metadata: "read", administration: "write" },
+    });
     assert.equal(manifest["public"], false);
     const state = new URL(action.replaceAll("&amp;", "&")).searchParams.get("state") ?? "";
     const code = "abcdefghijklmnopqrst";
@@ -177,7 +181,7 @@ describe("a GitHub App by its manifest", { timeout }, () => {
         .then((html) => /state=([0-9a-f]+)/.exec(html)?.[1])
         .then((state) => fetch(`${url}/made?code=abcdefghijklmnop&state=${state}`));
     };
-    const options = { name: "mayfly", reach: null, port: 0 };
+    const options = { name: "mayfly", reach: null, rerun: false, port: 0 };
     const making = makeApp(address, options, show, refuse, new AbortController().signal);
     await assert.rejects(making, { code: "unavailable", message: /status 404/ });
   });

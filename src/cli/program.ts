@@ -83,6 +83,7 @@ export function program(version: () => string, finish: (status: number) => void)
       .option("--label <label>", "what its jobs ask for; may be repeated", more)
       .option("--accept <class>", "whose jobs: trusted, fork; may be repeated (trusted)", more)
       .option("--reach <url>", "where it reaches this Mayfly, for webhooks (none: jobs are polled)")
+      .option("--rerun", "GitHub's App may also run jobs again whose spot machine was taken back")
       .option("--port <number>", "where the page for the App is, on 127.0.0.1 (any)")
       .option("--config <file>", "the configuration to add to (mayfly.yaml here)")
       .option("--state <dir>", "the folder that holds everything"),

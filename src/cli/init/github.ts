@@ -64,12 +64,13 @@ async function byApp(asking: Asking, address: Address): Promise<Asked> {
   const { flags, reach, say, signal } = asking;
   const name = await askName(asking, lastPart(address));
   const port = Number(flags.port ?? 0);
+  const rerun = flags.rerun === true;
   const hook = reach === null ? null : `${reach}/v1/forges/${name}/events`;
   const show = (url: string): void => {
-    const rights = Object.entries(permissionsFor(address)).map((each) => each.join(" "));
+    const rights = Object.entries(permissionsFor(address, { rerun })).map((each) => each.join(" "));
     say(`open ${url} in a browser on this machine, and make the App (${rights.join(", ")})`);
   };
-  const options = { name: `mayfly-${name}`.slice(0, 34), reach: hook, port };
+  const options = { name: `mayfly-${name}`.slice(0, 34), reach: hook, rerun, port };
   const app = await makeApp(address, options, show, fetch, signal);
   say(`made the App; now install it: ${app.url}/installations/new`);
   await installed(address, app, signal);

@@ -22,11 +22,29 @@ const conversion = z.object({
   html_url: z.url({ protocol: /^https?$/ }),
 });
 
+export interface Rights {
+  /** Also what it takes to run a job again whose machine was taken back. */
+  readonly rerun: boolean;
+}
+
 /** What the App may, and no more; repositories' own runners are under "administration". */
-export function permissionsFor({ scope }: Address): Readonly<Record<string, "read" | "write">> {
+export function permissionsFor(
+  { scope }: Address,
+  { rerun }: Rights,
+): Readonly<Record<string, "read" | "write">> {
   const runners =
     scope.kind === "repository" ? "administration" : "organization_self_hosted_runners";
-  return { actions: "read", metadata: "read", [runners]: "write" };
+  return {
+    ...(rerun ? { actions: "write", checks: "read" } : { actions: "read" }),
+    metadata: "read",
+    [runners]: "write",
+  };
+}
+
+export interface AppOptions extends Rights {
+  readonly name: string;
+  /** Where GitHub sends its events; null: nowhere. */
+  readonly reach: string | null;
 }
 
 /**
@@ -37,7 +55,7 @@ export function permissionsFor({ scope }: Address): Readonly<Record<string, "rea
  */
 export async function makeApp(
   address: Address,
-  options: { readonly name: string; readonly reach: string | null; readonly port: number },
+  options: AppOptions & { readonly port: number },
   show: (url: string) => void,
   fetch: typeof globalThis.fetch,
   signal: AbortSignal,
@@ -91,7 +109,7 @@ function isSame(given: string, wanted: string): boolean {
 
 function form(
   address: Address,
-  { name, reach }: { readonly name: string; readonly reach: string | null },
+  { name, reach, rerun }: AppOptions,
   state: string,
   own: string,
 ): string {
@@ -99,20 +117,21 @@ function form(
   const base = new URL(address.url).origin;
   const where =
     scope.kind === "organisation" ? `/organizations/${scope.organisation}/settings` : "/settings";
+  const permissions = permissionsFor(address, { rerun });
   const manifest = {
     name,
     url: reach ?? address.url,
     redirect_url: `${own}/made`,
     public: false,
-    default_permissions: permissionsFor(address),
+    default_permissions: permissions,
     ...(reach === null
       ? {}
       : {
           hook_attributes: { url: reach, active: true },
-          default_events: ["workflow_job"],
+          default_events: ["workflow_job", "workflow_run"],
         }),
   };
-  const rights = Object.entries(permissionsFor(address)).map(
+  const rights = Object.entries(permissions).map(
     ([right, level]) => `<li><code>${right}</code>: ${level}</li>`,
   );
   return `<h1>A GitHub App for Mayfly</h1>

@@ -13,6 +13,8 @@ export interface InitFlags extends CommonFlags, PlaceFlags {
   readonly accept?: readonly string[];
   /** Where the forge reaches this Mayfly. */
   readonly reach?: string;
+  /** A GitHub App that may also have jobs run again. */
+  readonly rerun?: boolean;
   /** Where a GitHub App is made and installed: the page's own port. */
   readonly port?: string;
 }
