@@ -89,6 +89,25 @@ describe("the test runner", () => {
     });
   }
 
+  test("runs a file once more alone that failed among all, and tells of it", () => {
+    const once = `import { existsSync, writeFileSync } from "node:fs";
+       test("one", () => {
+         if (existsSync("ran")) return;
+         writeFileSync("ran", "");
+         throw new Error("the first time");
+       });`;
+    write("a", once);
+    assert.equal(run("src/a").status, 1, "one that was asked for is not");
+    rmSync(join(folder, "ran"));
+    const { status, stdout, counts } = run();
+    assert.deepEqual([status, counts], [0, "1 passed, 0 failed, 0 skipped"]);
+    assert.match(stdout, /Error: the first time/);
+    assert.match(stdout, /Unsteady[^\n]*\n\s+src\/a\.test\.ts: one\n/);
+    for (const name of ["b", "c", "d", "e"])
+      write(name, once.replaceAll(/\bran\b/g, `ran-${name}`));
+    assert.equal(run().counts, "1 passed, 4 failed, 0 skipped", "too many for it to be chance");
+  });
+
   test("leaves no process behind", () => {
     write(
       "a",

@@ -10,6 +10,8 @@ export interface FileResult {
   readonly passed: number;
   readonly failed: number;
   readonly failures: readonly Failure[];
+  /** What failed among others and passed alone. */
+  readonly unsteady?: readonly Failure[];
   readonly skipped: readonly { readonly name: string; readonly reason: string }[];
   readonly results: readonly Result[];
   /** The end of what it printed, both streams together. */
@@ -19,6 +21,11 @@ export interface FileResult {
 export interface Failure {
   readonly name: string;
   readonly text: string;
+}
+
+/** Of a file that failed among others, and then passed alone. */
+export function asUnsteady(first: FileResult, second: FileResult): FileResult {
+  return { ...second, unsteady: first.failures };
 }
 
 /** How its process ended. */

@@ -32,8 +32,12 @@ export function describeRun(results: readonly FileResult[], durationMs: number):
     ...section("Skipped:", skips(results)),
     ...section(`Slower than ${seconds(slowMs)}:`, slowest(results)),
     ...section(
+      "Unsteady: failed among others, passed alone; mend them:",
+      results.flatMap(({ file, unsteady = [] }) => unsteady.map(({ name }) => `${file}: ${name}`)),
+    ),
+    ...section(
       "Failed:",
-      results.flatMap((result) => result.failures.map(({ name }) => `${result.file}: ${name}`)),
+      results.flatMap(({ file, failures }) => failures.map(({ name }) => `${file}: ${name}`)),
     ),
     "",
     `${results.length} files in ${seconds(durationMs)}`,
