@@ -57,7 +57,7 @@ export interface ForgeSubject {
   readonly skip?: string | false;
 }
 
-const timeout = 60_000;
+const timeout = 300_000;
 /** Within which a call that is given up after a second has to be over: for a loaded host. */
 const giveUpMs = 1_000;
 const never = new AbortController().signal;

@@ -1,5 +1,7 @@
+import { once } from "node:events";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 
 /* Real HTTP for a forge that is played: for tests only. */
 
@@ -17,6 +19,9 @@ export interface FakeAnswer {
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 }
+
+/** For a port that somebody else has: a minute's, ten a second. */
+const portTriesMax = 600;
 
 export type FakeOutage = "refused" | "silent" | "garbage" | "error";
 
@@ -38,12 +43,26 @@ export class FakeServer {
 
   async open(): Promise<void> {
     const server = createServer((request, response) => void this.#take(request, response));
+    // On a slow host it would close a connection just as the next call is sent on it.
+    server.keepAliveTimeout = 0;
     this.#server = server;
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", reject);
-      server.listen(this.#port, "127.0.0.1", resolve);
-    });
+    await this.#listen(server);
     this.#port = (server.address() as AddressInfo).port;
+  }
+
+  /** While it was closed, a connection of another process may have come by its port, for a while. */
+  async #listen(server: Server): Promise<void> {
+    for (let tries = 1; ; tries++) {
+      try {
+        server.listen(this.#port, "127.0.0.1");
+        await once(server, "listening");
+        return;
+      } catch (error) {
+        const isTaken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+        if (!isTaken || tries >= portTriesMax) throw error;
+        await sleep(100);
+      }
+    }
   }
 
   /** Keeps its port, so that it can come back where it was. */

@@ -14,6 +14,8 @@ async function against(
   run: (rest: Rest) => Promise<void>,
 ): Promise<void> {
   const server = createServer(listener);
+  // Only the tests themselves close a connection, however slow the host is.
+  server.keepAliveTimeout = 0;
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   try {

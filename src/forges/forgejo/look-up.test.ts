@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { playForgejo } from "./testing.ts";
 
-const signal = (): AbortSignal => AbortSignal.timeout(10_000);
+const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 
 for (const release of [15, 16] as const) {
   test(`runs are looked up by their repository (Forgejo ${release})`, async (t) => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { playGitea } from "./testing.ts";
 
-const signal = (): AbortSignal => AbortSignal.timeout(10_000);
+const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 
 for (const version of ["1.27.3", "1.25.5"]) {
   test(`runs are looked up by their repository (Gitea ${version})`, async (t) => {

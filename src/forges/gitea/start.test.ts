@@ -35,7 +35,7 @@ echo "called $1 $2"
 config=$(cat "$3")
 file=$(echo "$config" | sed -n 's/^  file: "\\(.*\\)"/\\1/p')
 echo "read $(cat "$file")"
-until [ ! -e "$file" ]; do sleep 0.05; done
+until [ ! -e "$(dirname "$file")" ]; do sleep 0.05; done
 echo "config $config"
 echo "left $(cd "$(dirname "$0")/../files" && find . -type f | sort | tr '\\n' ' ')"
 echo "here $(pwd) umask $(umask) vars $(env | grep -c -e TOKEN -e the-token -e MAYFLY_)"

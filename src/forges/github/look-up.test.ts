@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { openWorld } from "./fake/world.ts";
 
-const signal = (): AbortSignal => AbortSignal.timeout(10_000);
+const signal = (): AbortSignal => AbortSignal.timeout(60_000);
 
 test("runs are looked up by their repository", async (t) => {
   const world = await openWorld({ now: Date.now });

@@ -30,7 +30,7 @@ echo "2026-03-01 10:00:00Z: Running job: build"
 echo '{"ref":"refs/heads/main"}' > event.json
 export GITHUB_EVENT_PATH=$PWD/event.json GITHUB_REPOSITORY=acme/widget
 if bash -e "$ACTIONS_RUNNER_HOOK_JOB_STARTED"; then echo "hook: fine"; else echo "hook: refused"; fi
-[ -z "$TEST_DEADMAN" ] || exec sleep 1000
+if [ -n "$TEST_DEADMAN" ]; then : >"$TEST_DEADMAN"; exec sleep 1000; fi
 exit \${TEST_EXIT:-0}
 `;
 
@@ -156,9 +156,22 @@ describe("starting GitHub's runner", () => {
   });
 
   test("is told to end a minute after its job's limit", async () => {
-    const environment = { MAYFLY_RUNNER_DIR: await installed(), TEST_DEADMAN: "1" };
-    const more = { MAYFLY_JOB_SECONDS: "-59" };
-    const { status, output } = await carriedOut({ environment: { ...environment, ...more } });
+    const programs = join(folder, "sleep's");
+    await mkdir(programs);
+    // The job's limit and a minute are over when the job is under way, however slow the host is.
+    const fake = `#!/bin/sh
+PATH='${process.env["PATH"]}'
+[ "$1" = 660 ] || exec sleep "$@"
+until [ -e "$TEST_DEADMAN" ]; do sleep 0.05; done
+`;
+    await writeFile(join(programs, "sleep"), fake, { mode: 0o755 });
+    const { status, output } = await carriedOut({
+      environment: {
+        MAYFLY_RUNNER_DIR: await installed(),
+        PATH: `${programs}:${process.env["PATH"]}`,
+        TEST_DEADMAN: join(folder, "under-way"),
+      },
+    });
     assert.match(output, /^hook: fine$/m);
     assert.notEqual(status, 0, "whatever it was doing");
   });

@@ -40,6 +40,8 @@ export class FakeGithub {
 
   static async start(settings: FakeSettings): Promise<FakeGithub> {
     const server = createServer();
+    // On a slow host it would close a connection just as the next call is sent on it.
+    server.keepAliveTimeout = 0;
     const fake = new FakeGithub(new FakeState(settings), server);
     server.on("request", (request, response) => {
       fake.#serve(request, response).catch(() => response.destroy());

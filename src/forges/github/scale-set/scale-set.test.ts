@@ -55,7 +55,7 @@ class Scene {
   }
 
   async until(what: string, holds: () => boolean): Promise<void> {
-    const end = Date.now() + 30_000;
+    const end = Date.now() + 100_000;
     while (!holds()) {
       assert.ok(Date.now() < end, `never: ${what}`);
       await sleep(10);
