@@ -171,18 +171,21 @@ describe("work", () => {
 
   test("is refused to a machine that is retired, also while it waits", async () => {
     const [mine, runner] = await session();
-    const waiting = manager.guests.work(mine, 20_000, never);
+    const waiting = assert.rejects(manager.guests.work(mine, 20_000, never), {
+      code: "conflict",
+      message: "idle",
+    });
     await manager.store.write((tx) => endRunner(tx, runner, "idle"));
-    await assert.rejects(waiting, { code: "conflict", message: "idle" });
+    await waiting;
     const [removed, other] = await session();
-    const alsoWaiting = manager.guests.work(removed, 20_000, never);
-    assert.equal(await manager.forge.remove(other), "gone");
-    await assert.rejects(manager.guests.work(removed, 0, never), { code: "unauthenticated" });
-    await manager.native.submit(scriptJob("true"));
-    await alsoWaiting.then(
+    const alsoWaiting = manager.guests.work(removed, 20_000, never).then(
       (work) => assert.equal(work, null),
       (error: { code?: string }) => assert.equal(error.code, "conflict"),
     );
+    assert.equal(await manager.forge.remove(other), "gone");
+    await assert.rejects(manager.guests.work(removed, 0, never), { code: "unauthenticated" });
+    await manager.native.submit(scriptJob("true"));
+    await alsoWaiting;
   });
 
   test("that is over is not given again", async () => {

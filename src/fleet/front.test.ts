@@ -83,7 +83,7 @@ function urlEvent(
   };
 }
 
-suite("the front", { skip, timeout: 300_000 }, () => {
+suite("the front", { skip, timeout: 590_000 }, () => {
   let github: GithubWorld;
   let store: Store;
   let folder: string;
@@ -163,7 +163,7 @@ suite("the front", { skip, timeout: 300_000 }, () => {
     return values.reduce((sum, count) => sum + count, 0);
   };
   const stateOf = async (id: string) => (await findJob(store.db, jobId("acme", id, 1)))?.state;
-  const emptied = () => until("the queue to be empty", async () => (await left()) === 0);
+  const emptied = () => until("the queue to be empty", async () => (await left()) === 0, 100_000);
 
   test("hands a signed webhook to the intake, and takes it off once it is stored", async () => {
     const job = await queued();
@@ -183,10 +183,13 @@ suite("the front", { skip, timeout: 300_000 }, () => {
     const second = await github.event(job);
     await github.end(job, "success");
     const third = await github.event(job);
-    for (const event of [third, first, second, third, first]) await send(event);
+    await send(third);
     const { took } = open();
     await emptied();
-    assert.deepEqual(took.toSorted(), ["repeated", "repeated", "repeated", "repeated", "stored"]);
+    // Only now: two lines take what is there at once, and either may be the first to store.
+    for (const event of [first, second, third, first]) await send(event);
+    await emptied();
+    assert.deepEqual(took, ["stored", "repeated", "repeated", "repeated", "repeated"]);
     assert.equal(await stateOf(job.id), "ended");
   });
 
@@ -278,7 +281,9 @@ suite("the front", { skip, timeout: 300_000 }, () => {
         return real.receive(forge, request);
       },
     };
-    const { front, took } = open({ intake: slow });
+    // A stop waits for ten seconds at most: longer here, for a slow host.
+    const after = (ms: number, fn: () => void) => systemClock.after(20 * ms, fn);
+    const { front, took } = open({ intake: slow, clock: { ...systemClock, after } });
     await until("it to begin", async () => begun);
     const stopped = front.stop();
     gate.resolve();

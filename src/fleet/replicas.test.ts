@@ -9,9 +9,9 @@ import { Store } from "../store/store.ts";
 import type { Fleet } from "./api.ts";
 import { systemClock } from "./clock.ts";
 
-/** Waits for a condition, at most 30 s. */
+/** Waits for a condition, at most 100 s. */
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 30_000;
+  const end = Date.now() + 100_000;
   while (!(await holds())) {
     assert.ok(Date.now() < end, `never: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
