@@ -69,7 +69,7 @@ for (const release of [15, 16] as const) {
     const job = state.addJob(run, [label, "arch_x86_64"]);
     state.end(setup, "success");
     const context = { accept: ["trusted"], jobDeadlineSeconds: 60 } as const;
-    const orders = await world.lender.handOver?.(runner, context, AbortSignal.timeout(10_000));
+    const orders = await world.lender.handOver?.(runner, context, AbortSignal.timeout(60_000));
     assert.ok(orders);
     const [registered] = state.runners.values();
     assert.equal(registered?.name, runner.name);

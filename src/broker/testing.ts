@@ -17,6 +17,8 @@ import { Store } from "../store/store.ts";
 import type { Broker, Wish } from "./broker.ts";
 import { openBroker } from "./open.ts";
 
+const dayMs = 24 * 3600_000;
+
 const brokerSettings: BrokerSettings = {
   forge: "acme",
   repositories: ["acme/widget"],
@@ -55,9 +57,12 @@ export interface WorldChanges {
 }
 
 export async function brokerWorld(changes: WorldChanges = {}): Promise<BrokerWorld> {
+  // Far from where a day or a minute ends: there are budgets for either.
+  const startedAt = Date.now();
+  const noon = startedAt - (startedAt % dayMs) + dayMs / 2;
   const clock = {
     offsetMs: 0,
-    now: (): number => Date.now() + clock.offsetMs,
+    now: (): number => noon + Date.now() - startedAt + clock.offsetMs,
     after: systemClock.after,
   };
   const github = await openWorld({ now: clock.now });
@@ -135,13 +140,13 @@ async function bootOne({ store, lender }: BrokerWorld, loan: Loan): Promise<Runn
   const runner = await runnerOfLoan(store.db, loan);
   if (runner === null) throw new Error("no runner was recorded");
   const context = { accept: ["trusted", "fork"], jobDeadlineSeconds: 3600 } as const;
-  await lender.handOver?.(runner, context, AbortSignal.timeout(10_000));
+  await lender.handOver?.(runner, context, AbortSignal.timeout(60_000));
   return runner;
 }
 
 /** What the fleet does each half minute: asks what was lent how it stands, and takes it over. */
 export async function round({ lender, home, intake }: BrokerWorld): Promise<void> {
-  const signal = AbortSignal.timeout(10_000);
+  const signal = AbortSignal.timeout(60_000);
   await intake.record(await lender.poll(signal));
   await intake.record(await home.poll(signal));
   await lender.poll(signal);
