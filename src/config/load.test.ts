@@ -306,7 +306,7 @@ pools:
     }
   });
 
-  test("no text makes it throw anything but a ConfigError", async () => {
+  test("no text makes it throw anything but a ConfigError", { timeout: 500_000 }, async () => {
     const words = [
       ["pools", "forges", "providers", "podman", "a", "size", "schedule", "- ", ": ", "\n", "  "],
       ["\t", "&x ", "*x", "[", "]", "{", "}", "!!map ", "|", "'", '"', "#", "? ", "<<", "env:A"],

@@ -61,7 +61,8 @@ async function until(what: string, holds: () => boolean | Promise<boolean>): Pro
   }
 }
 
-describe("replicas on one PostgreSQL", { skip: postgresMissing ?? false }, () => {
+const ofServer = { skip: postgresMissing ?? false, timeout: 500_000 };
+describe("replicas on one PostgreSQL", ofServer, () => {
   let server: TestPostgres;
   let url: string;
   let forge: FakeForge;
