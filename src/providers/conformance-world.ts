@@ -8,7 +8,8 @@ import type { Program } from "../domain/program.ts";
 import type { MachineSpec, Provider, ProviderContext } from "./provider.ts";
 
 export const never = new AbortController().signal;
-const patienceMs = 30_000;
+/** For what must happen; a busy host takes ten times as long as another, and halts for seconds. */
+const patienceMs = 100_000;
 
 /**
  * What runs in the machines: it tells all it sees over the guests' socket and then does as bidden.
@@ -208,7 +209,7 @@ export class World {
   }
 }
 
-/** Polls until `condition` holds; fails, naming `what`, when it takes half a minute, or `withinMs`. */
+/** Polls until `condition` holds; fails, naming `what`, when it takes longer than `withinMs`. */
 export async function until(
   what: string,
   condition: () => Promise<boolean>,

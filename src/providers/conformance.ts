@@ -5,10 +5,11 @@ import { describe, it, type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import fc from "fast-check";
 import { ProviderError } from "../domain/errors.ts";
+import type { Program } from "../domain/program.ts";
 import type { ManagerOrder } from "./conformance-manager.ts";
 import { destroyed, listed, never, until, World } from "./conformance-world.ts";
 import { isOurs } from "./names.ts";
-import type { Provider, ProviderContext } from "./provider.ts";
+import type { MachineSpec, Provider, ProviderContext } from "./provider.ts";
 
 /** What not every provider can do; `lacks` says why one cannot, and its tests skip with that. */
 export type Feature =
@@ -30,7 +31,7 @@ export interface Subject {
   readonly options: unknown;
   readonly open?: (context: ProviderContext) => Promise<Provider>;
   readonly lacks?: Partial<Record<Feature, string>>;
-  /** In which a machine's program surely gets to its first words. Default: 2. */
+  /** In which a machine's program gets to its first words, on a host that is not busy. Default: 2. */
   readonly speakSeconds?: number;
   /** Why none of it can run here. */
   readonly skip?: string | false;
@@ -38,7 +39,7 @@ export interface Subject {
   readonly leftovers?: (name: string) => Promise<readonly string[]>;
 }
 
-const timeout = 120_000;
+const timeout = 400_000;
 /** Variables that a provider may add to those declared. */
 const ambient =
   /^(PATH|HOME|TMPDIR|HOSTNAME|TERM|PWD|SHLVL|_|container|MAYFLY_MACHINE|MAYFLY_PROOF)$/;
@@ -125,7 +126,8 @@ function identity(test: Register): void {
       const before = Date.now();
       const made = await provider.create(spec, world.program(spec.name, "stay"), never);
       assert.equal(made.name, spec.name);
-      assert.ok(made.createdAt >= before - 1_000 && made.createdAt <= Date.now() + 1_000);
+      // One that counts in seconds, by a file's time, may be that much behind, and a tick.
+      assert.ok(made.createdAt >= before - 2_000 && made.createdAt <= Date.now() + 1_000);
       await until(
         "it to run",
         async () => (await listed(provider, spec.name))[0]?.state === "running",
@@ -173,6 +175,8 @@ function identity(test: Register): void {
       const again = await provider.create(spec, program, never);
       assert.equal(again.state, "ended");
       assert.equal((await listed(provider, spec.name)).length, 1);
+      // Its words may come after the news of its end.
+      await world.voice(spec.name);
       assert.equal(world.voices(spec.name), 1);
     },
   );
@@ -282,14 +286,9 @@ function programs(test: Register, deed: "stay" | "tree", deadlineSeconds: number
     "ends a machine at its deadline, with all its processes",
     ["guest"],
     async (world, provider) => {
-      const spec = world.spec("1", provider);
-      const program = world.program(spec.name, deed, [], { deadlineSeconds });
-      await provider.create(spec, program, never);
-      await (
-        await world.voice(spec.name)
-      ).over;
-      await until("its end", async () => (await listed(provider, spec.name))[0]?.state === "ended");
-      await destroyed(provider, spec.name);
+      const make = (spec: MachineSpec, program: Program) => provider.create(spec, program, never);
+      const name = await endedInTime(world, provider, { deed, deadlineSeconds }, make);
+      await destroyed(provider, name);
     },
   );
 
@@ -466,16 +465,41 @@ function survival(subject: Subject, test: Register): void {
     "ends a machine at its deadline though no manager is left",
     ["guest"],
     async (world, provider, t) => {
-      const spec = world.spec("1", provider);
       const deadlineSeconds = (subject.speakSeconds ?? 2) + 1;
-      const program = world.program(spec.name, "stay", [], { deadlineSeconds });
-      await killedManager(subject, world, { spec, program }, t);
-      await (
-        await world.voice(spec.name)
-      ).over;
-      await until("its end", async () => (await listed(provider, spec.name))[0]?.state === "ended");
+      const make = (spec: MachineSpec, program: Program) =>
+        killedManager(subject, world, { spec, program }, t);
+      await endedInTime(world, provider, { deed: "stay", deadlineSeconds }, make);
     },
   );
+}
+
+/**
+ * Has a machine made that speaks and then is ended at its deadline, all of it; gives its name. On a
+ * busy host the deadline may come before its first words: then another gets four times as long.
+ */
+async function endedInTime(
+  world: World,
+  provider: Provider,
+  { deed, deadlineSeconds }: { deed: "stay" | "tree"; deadlineSeconds: number },
+  make: (spec: MachineSpec, program: Program) => Promise<unknown>,
+): Promise<string> {
+  for (let n = 1, seconds = deadlineSeconds; ; n += 1, seconds *= 4) {
+    const spec = world.spec(`${n}`, provider);
+    const { name } = spec;
+    const isOver = async () => (await listed(provider, name))[0]?.state === "ended";
+    await make(spec, world.program(name, deed, [], { deadlineSeconds: seconds }));
+    const isHeard = () => world.voices(name) > 0;
+    await until(`${name} to speak or end`, async () => (await isOver()) || isHeard(), 300_000);
+    if (!isHeard() && seconds < 60) {
+      await destroyed(provider, name);
+      continue;
+    }
+    await (
+      await world.voice(name)
+    ).over;
+    await until("its end", isOver);
+    return name;
+  }
 }
 
 /** Has another process make the machine, and kills that process. */

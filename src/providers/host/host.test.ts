@@ -20,7 +20,7 @@ conformance({
 
 const linux = process.platform === "linux" ? false : "looks into /proc";
 
-describe("the host provider", { timeout: 120_000 }, () => {
+describe("the host provider", { timeout: 600_000 }, () => {
   let world: World;
   let provider: Provider;
   let spec: MachineSpec;
@@ -41,7 +41,7 @@ describe("the host provider", { timeout: 120_000 }, () => {
   async function run(script: string): Promise<void> {
     const command = ["/bin/sh", "-c", script];
     const environment = { FOO: "bar", PERL5OPT: "-Mno_such_module" };
-    const program = { files: [], command, environment, deadlineSeconds: 60 };
+    const program = { files: [], command, environment, deadlineSeconds: 600 };
     await provider.create(spec, program, never);
   }
 
@@ -73,11 +73,12 @@ describe("the host provider", { timeout: 120_000 }, () => {
     assert.equal(await ended(), 137);
   });
 
-  it("takes a pid used again by another process for what it is", async () => {
+  it("takes a pid used again by another process for what it is", async (t) => {
     next();
     await run("exit 0");
     await ended();
     const stranger = spawn("sleep", ["1000"]);
+    t.after(() => stranger.kill("SIGKILL"));
     await once(stranger, "spawn");
     const since = await startOf(stranger.pid!);
     await rm(join(folder, "exit"));

@@ -169,7 +169,7 @@ if (!defined $child) {
 end_all_but($keeper || -1);
 if ($keeper) { # all writers are gone, so it ends now
   local $SIG{ALRM} = sub { kill 'KILL', $keeper };
-  setitimer(ITIMER_REAL, 2, 1);
+  setitimer(ITIMER_REAL, 10, 1);
   waitpid($keeper, 0);
   setitimer(ITIMER_REAL, 0);
 }

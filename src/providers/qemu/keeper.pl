@@ -234,7 +234,9 @@ sub reap {
   my $words = plain((split /\n/, $errors_tail)[-1] // 'it said nothing', 300);
   my $signal = $status & 127;
   finish($up ? 'lost' : 'qemu', '-', $signal ? "QEMU was killed by signal $signal" : "QEMU ended: $words");
-  answer("failed $words");
+  # One that was ended before it was up is a machine that is over, as its end says. A copy that does
+  # not come up is its template's fault.
+  answer($how eq 'qemu' || ($set{state} && $how eq 'boot') ? "failed $words" : 'over');
   return 1;
 }
 

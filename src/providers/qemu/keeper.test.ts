@@ -16,6 +16,7 @@ import { overseerOf } from "../overseer.ts";
 import { endOf, makeMachineFolder } from "./machine-folder.ts";
 
 const keeper = fileURLToPath(new URL("keeper.pl", import.meta.url));
+const patienceMs = 100_000;
 const linux = process.platform === "linux" ? false : "machines need Linux";
 
 /** Stands for QEMU: joins its three descriptors to sockets of the test, and ends with either. */
@@ -26,6 +27,16 @@ for (const fd of [3, 4, 5]) {
   near.pipe(far).pipe(near);
   for (const each of [near, far]) each.on("close", () => process.exit(0)).on("error", () => {});
 }`;
+
+interface Begun {
+  readonly settings?: Record<string, string>;
+  /** In place of what stands for QEMU; it is not greeted, and waited for until it has ended. */
+  readonly command?: string[];
+  readonly program?: string;
+}
+
+/** A QEMU that says nothing, and ends when it is told to by whatever command. */
+const mute = ["sh", "-c", "read quit <&4"];
 
 /** A keeper over a QEMU and a guest that the test plays. */
 class Play {
@@ -42,21 +53,29 @@ class Play {
     this.folder = folder;
   }
 
-  static async begin(
-    more: { settings?: Record<string, string>; command?: string[]; program?: string } = {},
-  ): Promise<Play> {
+  static async begin(more: Begun = {}): Promise<Play> {
     const play = new Play(await mkdtemp(join(tmpdir(), "mayfly-keeper-")));
+    try {
+      await play.#begin(more);
+      return play;
+    } catch (error) {
+      await play.close();
+      throw error;
+    }
+  }
+
+  async #begin(more: Begun): Promise<void> {
     for (const name of ["3", "4", "5"]) {
-      await play.serve(name, (socket) => play.#sockets.set(name, socket));
+      await this.serve(name, (socket) => this.#sockets.set(name, socket));
     }
     const command = ["setpriv", "--pdeathsig=KILL", "--", process.execPath, "-e", stand];
-    await makeMachineFolder(play.machine, {
-      command: more.command ?? [...command, play.folder],
+    await makeMachineFolder(this.machine, {
+      command: more.command ?? [...command, this.folder],
       settings: {
-        guest: join(play.folder, "guest.sock"),
-        boot: "60",
-        deadline: "60",
-        silence: "60",
+        guest: join(this.folder, "guest.sock"),
+        boot: "600",
+        deadline: "600",
+        silence: "600",
         ...more.settings,
       },
       program: more.program ?? `{"command":["true"]}`,
@@ -65,25 +84,22 @@ class Play {
       memoryMb: 1,
     });
     const parent = more.settings?.["parent"] === undefined ? "ignore" : "pipe";
-    play.child = spawn("perl", [keeper, play.machine], {
+    this.child = spawn("perl", [keeper, this.machine], {
       stdio: [parent, "pipe", "inherit"],
       detached: true,
     });
-    const limit = AbortSignal.timeout(20_000);
-    const answered = firstLine(play.child, limit).then((line) => (play.answer = line));
-    if (more.command !== undefined) {
-      await answered;
-      return play;
-    }
-    await until("QEMU", async () => play.#sockets.size === 3);
+    const limit = AbortSignal.timeout(patienceMs);
+    const answered = firstLine(this.child, limit).then((line) => (this.answer = line));
+    answered.catch(() => {});
+    if (more.command !== undefined) return void (await answered);
+    await until("QEMU", async () => this.#sockets.size === 3);
     const reader = new FrameReader();
-    play.channel.on("data", (chunk: Buffer) => play.frames.push(...reader.take(chunk)));
-    play.qmp.setEncoding("utf8").on("data", (chunk: string) => (play.commands += chunk));
-    play.qmp.write('{"QMP": {"version": {}, "capabilities": []}}\n');
-    await until("its greeting", async () => play.commands.includes("qmp_capabilities"));
-    play.qmp.write('{"return": {}, "id": "up"}\n');
+    this.channel.on("data", (chunk: Buffer) => this.frames.push(...reader.take(chunk)));
+    this.qmp.setEncoding("utf8").on("data", (chunk: string) => (this.commands += chunk));
+    this.qmp.write('{"QMP": {"version": {}, "capabilities": []}}\n');
+    await until("its greeting", async () => this.commands.includes("qmp_capabilities"));
+    this.qmp.write('{"return": {}, "id": "up"}\n');
     await answered;
-    return play;
   }
 
   get machine(): string {
@@ -141,14 +157,14 @@ class Play {
   }
 
   async close(): Promise<void> {
-    this.child.kill("SIGKILL");
+    this.child?.kill("SIGKILL");
     for (const socket of [...this.#sockets.values(), ...this.guests]) socket.destroy();
     for (const server of this.#servers) server.close();
     await rm(this.folder, { recursive: true, force: true });
   }
 }
 
-describe("the keeper of a machine", { skip: linux, timeout: 120_000 }, () => {
+describe("the keeper of a machine", { skip: linux, timeout: 600_000 }, () => {
   const plays: Play[] = [];
   const begin = async (...more: Parameters<typeof Play.begin>): Promise<Play> => {
     const play = await Play.begin(...more);
@@ -342,13 +358,17 @@ describe("the keeper of a machine", { skip: linux, timeout: 120_000 }, () => {
   });
 
   it("ends a machine that never gets ready, falls silent, or is out of time", async () => {
-    const slow = await begin({ settings: { boot: "1" } });
+    // What is waited for may be over before it was seen, but for the end.
+    const slow = await begin({ settings: { boot: "1" }, command: mute });
     assert.equal(await slow.end(), "boot - not ready after 1 s");
+    assert.equal(slow.answer, "over", "it was a machine, though QEMU was not up yet");
+    const copy = await begin({ settings: { boot: "1", state: "/nonexistent" }, command: mute });
+    assert.match(copy.answer, /^failed /, "the same without what it is a copy of may do");
     const silent = await begin({ settings: { silence: "1" } });
-    await silent.run();
+    silent.send(frameTypes.ready, 0, "{}");
     assert.equal(await silent.end(), "lost - not heard for 1 s");
     const late = await begin({ settings: { deadline: "-39" } });
-    await late.run();
+    late.send(frameTypes.ready, 0, "{}");
     assert.match(await late.end(), /^deadline - out of time/);
   });
 
@@ -363,7 +383,8 @@ describe("the keeper of a machine", { skip: linux, timeout: 120_000 }, () => {
   });
 
   it("ends a machine whose network has lost its gate", async () => {
-    const play = await begin({ settings: { gate: "/nonexistent/gate.pl", reach: "" } });
+    const settings = { gate: "/nonexistent/gate.pl", reach: "" };
+    const play = await begin({ settings, command: mute });
     assert.equal(await play.end(), "lost - the gate of its network ended");
   });
 
@@ -382,7 +403,7 @@ describe("the keeper of a machine", { skip: linux, timeout: 120_000 }, () => {
     const another = async (): Promise<string> =>
       firstLine(
         spawn("perl", [keeper, play.machine], { stdio: ["ignore", "pipe", "inherit"] }),
-        AbortSignal.timeout(20_000),
+        AbortSignal.timeout(patienceMs),
       );
     assert.equal(await another(), "taken");
     play.child.kill("SIGTERM");
