@@ -8,9 +8,9 @@ import type { ProviderContext } from "./provider.ts";
 import { detect, providers } from "./registry.ts";
 import { defaults } from "./unconfigured.ts";
 
-const signal = AbortSignal.timeout(120_000);
+const signal = AbortSignal.timeout(600_000);
 
-describe("the registry of providers", { timeout: 120_000 }, () => {
+describe("the registry of providers", { timeout: 600_000 }, () => {
   let folder: string;
   let context: ProviderContext;
 

@@ -38,7 +38,7 @@ awk '$2 == "/work" { print $1, $3 }' /proc/mounts
 df -k /work | awk 'NR == 2 { print ($2 > 1500000) }'
 `;
 
-describe("an image of EC2", { skip, timeout: 400_000 }, () => {
+describe("an image of EC2", { skip, timeout: 600_000 }, () => {
   let folder = "";
   let disk = "";
 
@@ -65,9 +65,9 @@ describe("an image of EC2", { skip, timeout: 400_000 }, () => {
     const told = { program, isSpot: true, proves: false, secret: null };
     const data = userData(told);
     const boot = { disk, architecture, userData: Buffer.from(data, "base64") };
-    const end = await bootDisk({ ...boot, network: "open" }, AbortSignal.timeout(300_000));
+    const end = await bootDisk({ ...boot, network: "open" }, AbortSignal.timeout(500_000));
     assert.match(end.console, /reboot: Power down/);
-    const { outcome } = await manager.ended(job.id, 10_000).catch((error: Error) => {
+    const { outcome } = await manager.ended(job.id).catch((error: Error) => {
       throw new Error(`${error.message}: ${end.console.slice(-2_000)}`);
     });
     const said = await manager.text(job.id, "stdout");

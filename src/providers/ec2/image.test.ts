@@ -20,7 +20,7 @@ const gib = 1;
 /** Which blocks of the disk are not zero. */
 const written = [0, 1, 2, 70, 71, 100, 127];
 
-describe("images in EC2", { skip, timeout: 300_000 }, () => {
+describe("images in EC2", { skip, timeout: 600_000 }, () => {
   let amazon: Amazon;
   let folder: string;
   let path: string;

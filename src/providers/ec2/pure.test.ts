@@ -214,7 +214,7 @@ describe("user data", () => {
     assert.equal(userData(boot), userData(structuredClone(boot)));
   });
 
-  it("gives any file, word and variable as it is, and shuts down", () => {
+  it("gives any file, word and variable as it is, and shuts down", { timeout: 600_000 }, () => {
     const nul = (text: string): boolean => !text.includes("\0");
     const text = fc.oneof(
       fc.string({ unit: "binary" }),
@@ -257,7 +257,7 @@ function booted(contents: string[], words: string[], value: string): void {
     spawnSync("setsid", ["--wait", "sh", join(folder, "script")], {
       env: environment,
       stdio: "ignore",
-      timeout: 60_000,
+      timeout: 110_000,
     });
     statSync(join(folder, "off"));
     const expected = [value, ...words].map((each) => placed(each, root));

@@ -173,6 +173,8 @@ export class Amazon {
   private constructor(moto: ChildProcess) {
     this.#moto = moto;
     this.#server = createServer((request, response) => void this.#serve(request, response));
+    // None is closed just when a client uses it again: it would ask twice.
+    this.#server.keepAliveTimeout = 0;
   }
 
   static async start(path: string, size: "small" | "large" = "small"): Promise<Amazon> {

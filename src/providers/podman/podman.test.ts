@@ -15,7 +15,8 @@ import { open } from "./podman.ts";
 import { podmanForTests } from "./testing.ts";
 
 const run = promisify(execFile);
-const timeout = 300_000;
+/** Of a test, and of all in a group together. */
+const timeout = 600_000;
 const { skip, powers, found } = await podmanForTests();
 
 /** Opens the provider with what was found out of podman once, instead of each time. */
@@ -66,7 +67,7 @@ describe("a machine of podman", { timeout, skip }, () => {
   async function say(script: string, more: object = {}, by: Provider = provider) {
     const spec = { ...world.spec(`${++machines}`, by), ...more };
     const command = ["/bin/sh", "-c", script];
-    const program = { files: [], command, environment: {}, deadlineSeconds: 60 };
+    const program = { files: [], command, environment: {}, deadlineSeconds: 600 };
     await by.create(spec, program, never);
     await until("its end", async () => (await listed(by, spec.name))[0]?.state === "ended");
     const { exitCode } = (await listed(by, spec.name))[0]!;
@@ -226,7 +227,7 @@ describe("a machine of podman that somebody stays with", { timeout, skip }, () =
   after(async () => assert.deepEqual(await world.close(), []));
 
   const making = (name: string, words: readonly [string, ...string[]], signal = never) => {
-    const program = { files: [], command: words, environment: {}, deadlineSeconds: 60 };
+    const program = { files: [], command: words, environment: {}, deadlineSeconds: 600 };
     return provider.create(world.spec(name, provider), program, signal);
   };
   const nameOf = (name: string): string => world.spec(name, provider).name;
@@ -249,7 +250,7 @@ describe("a machine of podman that somebody stays with", { timeout, skip }, () =
 
   it("outlives whoever stayed, until it is removed", async () => {
     const leaving = new AbortController();
-    const made = making("3", ["sleep", "50"], leaving.signal);
+    const made = making("3", ["sleep", "1000"], leaving.signal);
     made.catch(() => {});
     const state = async () => (await listed(provider, nameOf("3")))[0]?.state;
     await until("its start", async () => (await state()) === "running");
@@ -269,6 +270,7 @@ describe("podman in trouble", { timeout, skip }, () => {
 
   beforeEach(async () => {
     now = Date.now();
+    warnings.length = 0;
     world = await World.make((context) => {
       const log = { info: () => {}, warn: (fields: object) => void warnings.push(fields) };
       return opened(podmanOptions.parse({}), { ...context, now: () => now, log });
@@ -349,7 +351,7 @@ describe("podman in trouble", { timeout, skip }, () => {
     const script = "for n in 1 2 3 4; do head -c 8000000 /dev/zero >/f$n; done; sleep 1000";
     const command = ["/bin/sh", "-c", script];
     const size = { ...spec.size, diskGb: 0.01 };
-    const program = { files: [], command, environment: {}, deadlineSeconds: 60 };
+    const program = { files: [], command, environment: {}, deadlineSeconds: 600 };
     await provider.create({ ...spec, size }, program, never);
     await until("its end", async () => {
       now += 31_000;

@@ -61,7 +61,7 @@ function scopeOf(installation: string | null): Scope {
 
 let amazon: Amazon;
 
-suite("the manager's permissions", { skip, timeout: 300_000 }, () => {
+suite("the manager's permissions", { skip, timeout: 600_000 }, () => {
   let world: World;
   let options: Record<string, unknown> = {};
   let asked = 0;

@@ -26,7 +26,7 @@ const source = await readFile(join(import.meta.dirname, "front-handler.cjs"), "u
 let amazon: Amazon;
 let world: World | null = null;
 
-suite("a stack", { skip, timeout: 300_000 }, () => {
+suite("a stack", { skip, timeout: 600_000 }, () => {
   before(async () => {
     amazon = await Amazon.start((installed as Installed).path);
     process.env["AWS_ENDPOINT_URL"] = amazon.url;
@@ -252,7 +252,7 @@ function deskOf(name: string, more: Partial<ConstructorParameters<typeof StackDe
     sleep: pause,
     tell: () => {},
     signal: never,
-    deadlineMs: 60_000,
+    deadlineMs: 300_000,
     pollMs: 10,
     ...more,
   });

@@ -120,7 +120,7 @@ suite("the template", () => {
     assert.equal(sum(full).toFixed(2), "0.10");
   });
 
-  test("is good by cfn-lint, every rule of it", { skip, timeout: 300_000 }, async () => {
+  test("is good by cfn-lint, every rule of it", { skip, timeout: 600_000 }, async () => {
     const folder = await mkdtemp(join(tmpdir(), "mayfly-template-"));
     try {
       const kinds: StackOptions[] = [
