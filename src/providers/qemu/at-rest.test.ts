@@ -53,7 +53,7 @@ function secretOf(seed: string): string {
   return upper.replace(/\d/g, (each) => "ghijklmnop".charAt(Number(each)));
 }
 
-describe("what a machine leaves on the host's disk", { skip, timeout: 300_000 }, () => {
+describe("what a machine leaves on the host's disk", { skip, timeout: 600_000 }, () => {
   let world: World;
   let size: Size;
   before(async () => {

@@ -22,7 +22,7 @@ import { open } from "./qemu.ts";
 
 const cache = join(homedir(), ".cache", "mayfly-test", "images");
 /** An emulated machine on a busy host boots, and does anything at all, slowly. */
-const patienceMs = 110_000;
+const patienceMs = 250_000;
 const keptMs = 7 * 24 * 3600 * 1000;
 
 /**
@@ -180,7 +180,7 @@ export class Scripts {
     const name = `${this.world.installation}-s${++Scripts.#machines}`;
     const spec = { ...this.world.spec("0", this.provider), name, ...more };
     const command: readonly [string, ...string[]] = ["/bin/sh", "-c", script, "sh", ...args];
-    const program = { files: [], command, environment: {}, deadlineSeconds: 100 };
+    const program = { files: [], command, environment: {}, deadlineSeconds: 1_000 };
     await this.provider.create(spec, program, never);
     return spec;
   }

@@ -13,7 +13,7 @@ import { text } from "node:stream/consumers";
 
 function perl(script: string): string {
   const words = ["-I", import.meta.dirname, "-e", `use strict; ${script}`];
-  const { status, stdout, stderr } = spawnSync("perl", words, { timeout: 60_000 });
+  const { status, stdout, stderr } = spawnSync("perl", words, { timeout: 110_000 });
   assert.equal(status, 0, stderr.toString());
   return stdout.toString();
 }
@@ -67,7 +67,7 @@ describe("DHCP inside", () => {
 
 describe("the metadata inside", () => {
   /** Asks a server of ours, which answers each connection as told, for `/x`. */
-  async function ask(answers: readonly string[], waitMs = 30_000): Promise<string> {
+  async function ask(answers: readonly string[], waitMs = 100_000): Promise<string> {
     let n = 0;
     const server = createServer((socket: Socket) => {
       socket.on("error", () => {});
@@ -99,8 +99,15 @@ describe("the metadata inside", () => {
   });
 
   test("is given up in the end, saying why", async () => {
+    /** Asks again where this server, on a busy host, did not answer in time. */
+    const said = async (answer: string): Promise<string> => {
+      for (;;) {
+        const printed = await ask([answer], 700);
+        if (!/had: (no answer|cannot connect|\s*$)/.test(printed)) return printed;
+      }
+    };
     const refused = "HTTP/1.1 403 Forbidden\r\n\r\n";
-    assert.match(await ask([refused], 700), /^died the instance's metadata .* it answered 403/);
-    assert.match(await ask(["SSH-2.0-OpenSSH\r\n"], 700), /^died .* a strange answer/);
+    assert.match(await said(refused), /^died the instance's metadata .* it answered 403/);
+    assert.match(await said("SSH-2.0-OpenSSH\r\n"), /^died .* a strange answer/);
   });
 });

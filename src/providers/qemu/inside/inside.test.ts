@@ -182,7 +182,7 @@ describe("the relay inside", () => {
     await guest.until(() => heard >= creditBytes);
     // Whatever it would wrongly send would come before the answer to this.
     guest.send(frameTypes.credit, stream, word(1_000));
-    await guest.until(() => heard > creditBytes);
+    await guest.until(() => heard >= creditBytes + 1_000);
     assert.equal(heard, creditBytes + 1_000);
     guest.send(frameTypes.credit, stream, word(2_000_000));
     assert.equal((await guest.exit()).exitCode, 0);
@@ -239,7 +239,7 @@ describe("the relay inside", () => {
       Buffer.from([3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff]),
     ];
     for (const bytes of bad) {
-      const guest = await Guest.start(t, { command: ["sh", "-c", "echo up; exec sleep 20"] });
+      const guest = await Guest.start(t, { command: ["sh", "-c", "echo up; exec sleep 100"] });
       await guest.until(() => guest.logged.includes("up"));
       guest.port.write(bytes);
       assert.equal((await guest.exit()).reason, "error");
@@ -332,7 +332,7 @@ class Guest {
     this.port.on("data", (bytes: Buffer) => this.#reader.take(bytes).forEach((f) => this.#hear(f)));
     child.on("exit", () => this.#exit.reject(new Error("the inside ended without an EXIT")));
     this.#exit.promise.catch(() => {});
-    const { files = [], command = ["true"], environment = {}, deadlineSeconds = 30 } = work;
+    const { files = [], command = ["true"], environment = {}, deadlineSeconds = 600 } = work;
     const placed = command.map((one) => one.replaceAll("{folder}", folder));
     const order = { files, command: placed, environment, deadlineSeconds };
     const json = Buffer.from(JSON.stringify(order));

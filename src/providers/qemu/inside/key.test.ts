@@ -19,11 +19,11 @@ const skip = typeof image === "string" ? image : false;
 /** Under which the inside sets the cipher up, before it wipes it. */
 const known = "00".repeat(32) + "ff".repeat(32);
 
-test("a disk's key is drawn by the machine", { skip, timeout: 300_000 }, async (t) => {
+test("a disk's key is drawn by the machine", { skip, timeout: 600_000 }, async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "key-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
   await makeScratch(folder, 2 ** 27);
-  const script = "dmsetup table --showkeys; sync; echo done; exec sleep 200";
+  const script = "dmsetup table --showkeys; sync; echo done; exec sleep 1000";
   const qemu = await Qemu.start(await guestOf(image as StoredImage), folder);
   t.after(() => qemu.end());
   await qemu.heard(frameTypes.ready, never);
@@ -31,7 +31,7 @@ test("a disk's key is drawn by the machine", { skip, timeout: 300_000 }, async (
   const told = { timeMs: Date.now(), hostname: "key", scratch: "dmcrypt", network: null };
   const entropy = randomBytes(512).toString("base64");
   const command = ["/bin/sh", "-c", script];
-  const work = { files: [], command, environment: {}, deadlineSeconds: 250, entropy, ...told };
+  const work = { files: [], command, environment: {}, deadlineSeconds: 1_000, entropy, ...told };
   qemu.channel.write(encodeFrame(frameTypes.program, 0, JSON.stringify(work)));
   const key = / crypt aes-xts-plain64 ([0-9a-f]{128}) /.exec(await printed)?.[1];
   assert.ok(key !== undefined && key !== known);
