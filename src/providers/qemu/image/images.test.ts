@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, open, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
+import { until } from "../../conformance-world.ts";
 import { findImage, listImages, pruneImages, verifyOnce } from "./images.ts";
 import { digestOfFiles, manifestName, measure, parts, readImage, verifyImage } from "./manifest.ts";
 import type { Files, Manifest, StoredImage } from "./manifest.ts";
@@ -123,6 +124,12 @@ describe("images on disk", () => {
     const before = new Date(1_700_000_000_000);
     await utimes(path, before, before);
     await verifyOnce(image);
+    // Before Linux 6.13 a file's times are those of the kernel's last tick, milliseconds ago.
+    const probe = join(folder, "probe");
+    await until("a tick", async () => {
+      await writeFile(probe, "");
+      return (await stat(probe)).ctimeMs > (await stat(path)).ctimeMs;
+    });
     await damage(path, 3);
     await utimes(path, before, before);
     await assert.rejects(verifyOnce(image), { kind: "invalid", message: /base\.img is damaged/ });
