@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import { join } from "node:path";
@@ -87,9 +87,37 @@ async function start(
   return { job, runner, guest: launch(program, folder, environment) };
 }
 
-/** A guest that waits for a line of its job's output. */
-async function heard(job: string, text: string): Promise<void> {
-  await eventually(async () => ((await manager.text(job, "stdout")).includes(text) ? true : null));
+/**
+ * Runs a script that races with a limit of the guest's, as many times as it takes it to leave the
+ * file `mark` before the end: on a host that stands still for a while it may not come so far. Each
+ * time is given more `timeoutSeconds`.
+ */
+async function runUntilMarked(
+  script: (mark: string) => string,
+  changes: Partial<Submission> = {},
+): Promise<Run & { readonly timeoutSeconds: number }> {
+  for (let tries = 1; ; tries++) {
+    const mark = join(mkdtempSync(join(folder, "marks-")), "mark");
+    const timeoutSeconds = tries ** 2;
+    const over = await run(script(mark), { timeoutSeconds, ...changes });
+    if (existsSync(mark)) return { ...over, timeoutSeconds };
+    assert.ok(tries < 5, "it never came so far");
+  }
+}
+
+/** Waits for something in a job's output. */
+async function heard(
+  job: string,
+  text: string,
+  stream: LogFrame["stream"] = "stdout",
+): Promise<void> {
+  await eventually(async () => ((await manager.text(job, stream)).includes(text) ? true : null));
+}
+
+/** A process that was killed is gone once it had its turn; those asked about would last for minutes. */
+async function isGone(pid: number): Promise<void> {
+  assert.ok(pid > 0);
+  await eventually(() => (isAlive(pid) ? null : true));
 }
 
 /** Whether a process is there and not just a corpse. */
@@ -104,9 +132,19 @@ function isAlive(pid: number): boolean {
 describe("a command", () => {
   test("has its streams apart, in order, with times that do not run backwards", async () => {
     const begun = Date.now();
-    const { frames, job } = await run(
-      `for i in 1 2 3; do echo out$i; sleep 0.02; echo err$i >&2; sleep 0.02; done`,
+    // What becomes readable in one moment cannot be told apart: each line waits for the one before.
+    const go = join(mkdtempSync(join(folder, "steps-")), "go");
+    const { job: submitted, guest } = await start(
+      `next() { until [ -e ${go}-$1 ]; do sleep 0.02; done; }
+       for i in 1 2 3; do echo out$i; next out$i; echo err$i >&2; next err$i; done`,
     );
+    for (const line of ["out1", "err1", "out2", "err2", "out3", "err3"]) {
+      await heard(submitted.id, line, line.startsWith("out") ? "stdout" : "stderr");
+      writeFileSync(`${go}-${line}`, "");
+    }
+    const job = await manager.ended(submitted.id);
+    assert.equal(await guest.over, 0, guest.console());
+    const frames = await manager.log(job.id);
     assert.equal(textOf(frames, "stdout"), "out1\nout2\nout3\n");
     assert.equal(textOf(frames, "stderr"), "err1\nerr2\nerr3\n");
     const order = frames.filter(({ stream }) => stream !== "mayfly");
@@ -261,14 +299,16 @@ describe("an end from outside", () => {
     assert.equal(ended.outcome, "cancelled");
     assert.equal(await guest.over, 0);
     const pid = Number((await manager.text(job.id, "stdout")).split(" ")[1]);
-    assert.equal(isAlive(pid), false);
+    await isGone(pid);
   });
 
   test("a job that takes too long has timed out", async () => {
-    const { job, text } = await run("echo begun; sleep 100", { timeoutSeconds: 1 });
+    const { job, text, timeoutSeconds } = await runUntilMarked(
+      (mark) => `echo begun; : >${mark}; sleep 100`,
+    );
     assert.equal(job.outcome, "timed_out");
     assert.equal(job.exitCode, null);
-    assert.equal(job.reason, "it ran longer than 1 s");
+    assert.equal(job.reason, `it ran longer than ${timeoutSeconds} s`);
     assert.equal(text("stdout"), "begun\n");
   });
 
@@ -365,20 +405,24 @@ describe("leftovers", () => {
     assert.equal(job.outcome, "success");
     const [pid, last] = text("stdout").trim().split("\n");
     assert.equal(last, "done");
-    assert.equal(isAlive(Number(pid)), false);
+    await isGone(Number(pid));
     assert.equal(await guest.over, 0);
   });
 
   test("what they still say within the grace is kept", async () => {
-    const { text } = await run(`(sleep 0.3; echo late) & echo early`);
+    const { text } = await runUntilMarked(
+      (mark) => `(sleep 0.3; echo late; : >${mark}) & echo early`,
+      { timeoutSeconds: null },
+    );
     assert.equal(text("stdout"), "early\nlate\n");
   });
 
   test("a daemon in a session of its own is found", { skip: noProc }, async () => {
     const { text } = await run(
-      `setsid sh -c 'sleep 300 </dev/null >/dev/null 2>&1 & echo $!; exec sleep 300' & sleep 0.2`,
+      `setsid sh -c 'sleep 300 </dev/null >/dev/null 2>&1 & echo $!; : >begun; exec sleep 300' &
+       until [ -e begun ]; do sleep 0.02; done`,
     );
-    assert.equal(isAlive(Number(text("stdout").trim())), false);
+    await isGone(Number(text("stdout").trim()));
   });
 });
 
@@ -389,7 +433,7 @@ test("a guest that is killed takes its job along", { skip: noProc }, async () =>
   assert.equal(isAlive(pid), true);
   guest.child.kill("SIGKILL");
   assert.equal(await guest.over, "SIGKILL");
-  await eventually(() => (isAlive(pid) ? null : true));
+  await isGone(pid);
 });
 
 const perlBase = spawnSync("perl", ["-e", "print grep { m{/perl-base$} } @INC"]).stdout.toString();
@@ -547,10 +591,10 @@ describe("artifacts", () => {
   test("of a job that failed or took too long come too", async () => {
     const failed = await run("echo x >report; exit 1", { artifacts: ["report"] });
     assert.equal((await listArtifacts(manager.store.db, failed.job.id)).length, 1);
-    const late = await run("echo x >report; sleep 60", {
+    const late = await runUntilMarked((mark) => `echo x >report; : >${mark}; sleep 100`, {
       artifacts: ["report"],
-      timeoutSeconds: 1,
     });
+    assert.equal(late.job.outcome, "timed_out");
     assert.equal((await listArtifacts(manager.store.db, late.job.id)).length, 1);
   });
 });

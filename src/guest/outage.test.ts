@@ -106,7 +106,7 @@ describe("a manager that is killed", () => {
     const state = join(folder, "killed");
     mkdirSync(state);
     let manager = await startManager(state);
-    t.after(() => manager.child.kill("SIGKILL"));
+    t.after(() => killed(manager.child));
     const job = await manager.ask<StoredJob>({
       submit: scriptJob("for i in $(seq 200); do echo $i; sleep 0.02; done; exit 5"),
     });
@@ -115,8 +115,7 @@ describe("a manager that is killed", () => {
     t.after(() => guest.child.kill("SIGKILL"));
     for (const seen of ["20\n", "70\n"]) {
       await eventually(async () => ((await textAt(manager, job.id)).includes(seen) ? true : null));
-      manager.child.kill("SIGKILL");
-      await once(manager.child, "exit");
+      await killed(manager.child);
       manager = await startManager(state);
     }
     const ended = await eventually(async () => {
@@ -127,14 +126,13 @@ describe("a manager that is killed", () => {
     const all = Array.from({ length: 200 }, (_, index) => `${index + 1}\n`).join("");
     assert.equal(await textAt(manager, job.id), all);
     assert.equal(await guest.over, 0, guest.console());
-    manager.child.disconnect();
   });
 
   test("and stays away makes a chatty job wait instead of filling the machine", async (t) => {
     const state = join(folder, "away");
     mkdirSync(state);
     let manager = await startManager(state);
-    t.after(() => manager.child.kill("SIGKILL"));
+    t.after(() => killed(manager.child));
     const job = await manager.ask<StoredJob>({
       submit: scriptJob(
         `echo begun; while [ ! -e ${state}/go ]; do sleep 0.02; done
@@ -145,8 +143,7 @@ describe("a manager that is killed", () => {
     const guest = startGuest(program, state);
     t.after(() => guest.child.kill("SIGKILL"));
     await eventually(async () => ((await textAt(manager, job.id)).includes("begun") ? true : null));
-    manager.child.kill("SIGKILL");
-    await once(manager.child, "exit");
+    await killed(manager.child);
     writeFileSync(join(state, "go"), "");
     // It writes until the guest's 8 MiB are full, and then stands still.
     const { readFileSync } = await import("node:fs");
@@ -169,7 +166,6 @@ describe("a manager that is killed", () => {
     assert.equal(ended.outcome, "success");
     assert.equal((await textAt(manager, job.id)).length, 6 + 320 * 65_536);
     assert.equal(await guest.over, 0);
-    manager.child.disconnect();
   });
 });
 
@@ -192,6 +188,14 @@ async function startManager(state: string): Promise<KillableManager> {
       return (await answer)[0];
     },
   };
+}
+
+/** Once it is gone it holds nothing any more, and writes nothing into its folder. */
+async function killed(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const gone = once(child, "exit");
+  child.kill("SIGKILL");
+  await gone;
 }
 
 async function textAt(manager: KillableManager, job: string): Promise<string> {
