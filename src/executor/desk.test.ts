@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { after, before, describe, test } from "node:test";
 import { create } from "tar";
 import { eventually, scratchFolder, startGuest, type GuestProcess } from "../../test/guests.ts";
-import { serveDesk } from "../cli/run-desk.ts";
+import { serveDesk, type Served } from "../cli/run-desk.ts";
 import { guestProgram } from "../guest/program.ts";
 import type { Frame } from "../guest/wire.ts";
 import { Door } from "./door.ts";
@@ -14,7 +14,15 @@ import type { Step, StepResult } from "./steps.ts";
 
 let folder = "";
 before(() => (folder = scratchFolder()));
-after(() => rmSync(folder, { recursive: true, force: true }));
+after(async () => {
+  // What a test that failed left behind.
+  for (const { guest, server } of opened) {
+    guest.child.kill("SIGKILL");
+    await guest.over;
+    await server.close();
+  }
+  rmSync(folder, { recursive: true, force: true });
+});
 
 interface World {
   readonly desk: RunDesk;
@@ -26,6 +34,7 @@ interface World {
 }
 
 let count = 0;
+const opened = new Set<{ readonly guest: GuestProcess; readonly server: Served }>();
 
 /** A desk on a socket of its own, and a real guest that asks it. */
 async function world(source: (() => Promise<Readable>) | null = null): Promise<World> {
@@ -52,10 +61,13 @@ async function world(source: (() => Promise<Readable>) | null = null): Promise<W
   const birth = {
     managerUrl: `unix:${socket}`,
     claim: "the-claim",
-    jobSeconds: 60,
-    lifeSeconds: 90,
+    // For a whole test, on however slow a machine.
+    jobSeconds: 600,
+    lifeSeconds: 1200,
   };
   const guest = startGuest(guestProgram(birth), place);
+  const both = { guest, server };
+  opened.add(both);
   // A test must not wait for a guest that is gone.
   void guest.over.then(() => desk.giveUp("lost", guest.console()));
   return {
@@ -63,11 +75,12 @@ async function world(source: (() => Promise<Readable>) | null = null): Promise<W
     guest,
     shown,
     kept,
-    run: (step) => desk.run({ title: null, ...step }, { hasMore: true, timeoutSeconds: 30 }),
+    run: (step) => desk.run({ title: null, ...step }, { hasMore: true, timeoutSeconds: 100 }),
     end: async () => {
       desk.end();
       const status = await guest.over;
       await server.close();
+      opened.delete(both);
       return status;
     },
   };
@@ -123,7 +136,7 @@ describe("several steps in one machine", () => {
 
   test("one that is cancelled does not cancel the next", async () => {
     const { run, end, desk, shown } = await world();
-    const running = run({ command: sh("trap 'echo bye; exit 1' TERM; echo up; sleep 20 & wait") });
+    const running = run({ command: sh("trap 'echo bye; exit 1' TERM; echo up; sleep 200 & wait") });
     await eventually(() => (shown.some(({ stream }) => stream === "stdout") ? true : null));
     desk.cancel("enough");
     const { how, stdout } = await running;
@@ -135,11 +148,11 @@ describe("several steps in one machine", () => {
 
   test("one that takes too long has timed out, and the next runs", async () => {
     const { end, desk } = await world();
-    const slow = { title: null, command: ["sleep", "30"] };
+    const slow = { title: null, command: ["sleep", "300"] };
     const { how } = await desk.run(slow, { hasMore: true, timeoutSeconds: 1 });
     assert.equal(how, "timed_out");
     const quick = { title: null, command: ["true"] };
-    const next = await desk.run(quick, { hasMore: true, timeoutSeconds: 10 });
+    const next = await desk.run(quick, { hasMore: true, timeoutSeconds: 100 });
     assert.equal(next.exitCode, 0);
     assert.equal(await end(), 0);
   });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
+import { rmSync } from "node:fs";
 import { createServer, request, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { join } from "node:path";
@@ -11,21 +12,26 @@ import { Door } from "./door.ts";
 const script = join(import.meta.dirname, "..", "guest", "shell.pl");
 const word = "the word";
 const ever = new AbortController().signal;
+/** For what must happen, on however slow a machine. */
+const patienceMs = 100_000;
 
 describe("a way into a machine", () => {
   const door = new Door("the-word");
   const server = createServer((_, answer) => void answer.writeHead(503).end());
   server.on("upgrade", door.knock);
+  let folder = "";
   let socket = "";
   let shell: ChildProcess | null = null;
   before(async () => {
-    socket = join(scratchFolder(), "guest.sock");
+    folder = scratchFolder();
+    socket = join(folder, "guest.sock");
     await listenSocket(server, socket);
   });
   after(() => {
     shell?.kill("SIGKILL");
     server.closeAllConnections();
     server.close();
+    rmSync(folder, { recursive: true, force: true });
   });
 
   function knock(bearer: string, path = "/v1/guest/shell"): Promise<number | Duplex> {
@@ -94,13 +100,13 @@ describe("a way into a machine", () => {
     const env = { ...process.env, MAYFLY_DOOR: "the-word" };
     shell = spawn("perl", [script, `unix:${socket}`], { env, stdio: "ignore" });
     for (const status of [5, 6]) {
-      const link = await door.open(AbortSignal.timeout(30_000));
+      const link = await door.open(AbortSignal.timeout(patienceMs));
       assert.ok(link !== null, "it does not knock");
       let shown = "";
       link.begin({ columns: 101, rows: 33 }, "xterm");
       const ended = link.run(async (bytes) => void (shown += bytes.toString()));
       link.type(Buffer.from("stty size; echo $TERM-; echo [$MAYFLY_DOOR]\r"));
-      await eventually(() => (shown.includes("[]") ? true : null), 30_000);
+      await eventually(() => (shown.includes("[]") ? true : null), patienceMs);
       assert.match(shown, /33 101\r\nxterm-\r\n\[\]/);
       link.resize({ columns: 50, rows: 20 });
       link.type(Buffer.from(`stty size; exit ${status}\r`));
@@ -110,16 +116,16 @@ describe("a way into a machine", () => {
   });
 
   test("who hangs up takes the shell along", async () => {
-    const link = await door.open(AbortSignal.timeout(30_000));
+    const link = await door.open(AbortSignal.timeout(patienceMs));
     assert.ok(link !== null);
     let shown = "";
     link.begin({ columns: 80, rows: 24 }, "xterm");
     const ended = link.run(async (bytes) => void (shown += bytes.toString()));
     link.type(Buffer.from("echo pid=$$=; trap '' HUP; while :; do sleep 0.1; done\r"));
-    const [, pid] = await eventually(() => /pid=(\d+)=/.exec(shown), 30_000);
+    const [, pid] = await eventually(() => /pid=(\d+)=/.exec(shown), patienceMs);
     link.close();
     assert.equal(await ended, null);
-    await eventually(() => (isGone(Number(pid)) ? true : null), 30_000);
+    await eventually(() => (isGone(Number(pid)) ? true : null), patienceMs);
   });
 });
 

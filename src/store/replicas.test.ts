@@ -14,9 +14,9 @@ import { Store } from "./store.ts";
 
 const hourMs = 3600_000;
 
-/** Waits for a condition, at most 10 s. */
+/** Waits for a condition, at most 100 s. */
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 10_000;
+  const end = Date.now() + 100_000;
   while (!(await holds())) {
     assert.ok(Date.now() < end, `never: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
@@ -41,13 +41,16 @@ describe("replicas' stores on one PostgreSQL", { skip: postgresMissing ?? false 
     const take = (store: Store | undefined, ttlMs: number): Promise<Lease | null> =>
       store!.write((tx) => takeLease(tx, "pool/one", `${stores.indexOf(store!)}`, ttlMs));
     const [behind, right, ahead] = stores;
-    assert.equal((await take(behind, 1_000))?.holder, "0");
+    const longMs = hourMs / 6;
+    assert.equal((await take(behind, longMs))?.holder, "0");
     assert.equal(await take(ahead, 1_000), null);
     assert.equal(await take(right, 1_000), null);
-    await until("it has run out", async () => (await take(ahead, 60_000)) !== null);
+    // Renewed for a moment only.
+    assert.equal((await take(behind, 1_000))?.fence, 1);
+    await until("it has run out", async () => (await take(ahead, longMs)) !== null);
     assert.equal(await take(behind, 1_000), null);
     const [entry] = await behind!.write(async (tx) => [...(await leaseBoard(tx)).values()]);
-    assert.ok(entry !== undefined && entry.leftMs > 50_000 && entry.leftMs <= 60_000);
+    assert.ok(entry !== undefined && entry.leftMs > longMs / 2 && entry.leftMs <= longMs);
   });
 
   test("a store brought into line writes under the server's time", async (t) => {
@@ -57,17 +60,20 @@ describe("replicas' stores on one PostgreSQL", { skip: postgresMissing ?? false 
     await store.alignClock();
     const before = Date.now();
     const written = await store.write(async (tx) => tx.now);
-    // The server is on this host: what is left is how long question and answer took.
-    assert.ok(Math.abs(written - before) < 5_000, `${written - before} ms`);
-    assert.ok(Math.abs(store.now() - Date.now()) < 5_000);
+    // The server is on this host: what is left is how long question and answer took, minutes at most.
+    assert.ok(Math.abs(written - before) < hourMs / 6, `${written - before} ms`);
+    assert.ok(Math.abs(store.now() - Date.now()) < hourMs / 6);
   });
 
   test("an answer that comes too late leaves nothing half done", async (t) => {
     const url = new URL(await server.newDatabase());
+    await (await Store.open({ engine: "postgres", url: url.href }, Date.now)).close();
     const target = Number(url.port);
     const proxy = await Proxy.open(() => target);
     url.port = `${proxy.port}`;
-    url.searchParams.set("query_timeout", "300");
+    // Longer than an answer takes on a slow host; the server is to bear with us for longer still.
+    url.searchParams.set("query_timeout", "5000");
+    url.searchParams.set("idle_in_transaction_session_timeout", "600000");
     const store = await Store.open({ engine: "postgres", url: url.href }, Date.now);
     t.after(async () => {
       proxy.resume();

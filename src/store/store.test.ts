@@ -329,7 +329,7 @@ onBothEngines("the store", (under) => {
   test(
     "another replica hears of a change",
     { skip: under.again === null && "one process" },
-    async () => {
+    async (t) => {
       const clock = new HandClock();
       const store = await under.open(clock);
       const other = await under.again?.(clock);
@@ -340,8 +340,8 @@ onBothEngines("the store", (under) => {
         () => void store.write((tx) => Promise.resolve(tx.wake("pool/x"))),
         50,
       );
+      t.after(() => clearInterval(telling));
       assert.equal(await heard, "pool/x");
-      clearInterval(telling);
     },
   );
 

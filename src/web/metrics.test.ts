@@ -29,7 +29,7 @@ function value(text: string, series: string): number | null {
 
 /** History counts once it has settled. */
 async function until(holds: (text: string) => boolean): Promise<string> {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 100_000;
   for (;;) {
     const text = await scrape();
     if (holds(text)) return text;
