@@ -114,13 +114,14 @@ describe("the dashboard in a browser", { skip: chromiumMissing ?? false }, () =>
     await page.keyboard.press("Tab");
     assert.equal(await focused(page), "Skip to the content");
     await page.keyboard.press("Enter");
-    assert.equal(await page.evaluate("document.activeElement?.id"), "main");
+    await page.locator("#main:focus").waitFor();
     await page.keyboard.press("/");
-    assert.equal(await page.evaluate("document.activeElement?.id"), "find");
+    await page.locator("#find:focus").waitFor();
     await page.keyboard.type("m-run");
     await page.keyboard.press("Enter");
     await page.waitForURL(`${web.url}/machines/m-run`);
     await page.keyboard.press("/");
+    await page.locator("#find:focus").waitFor();
     await page.keyboard.type(native.id);
     await page.keyboard.press("Enter");
     await page.waitForURL(`${web.url}/jobs/${native.id}`);
@@ -183,16 +184,18 @@ describe("the dashboard in a browser", { skip: chromiumMissing ?? false }, () =>
     await page.getByRole("link", { name: "Sign in" }).first().click();
     await page.getByLabel("Token").fill("not it");
     await page.getByRole("button", { name: "Sign in" }).click();
-    assert.match(await text(page, "[role=alert]"), /not the token/);
+    await page.locator("[role=alert]", { hasText: "not the token" }).waitFor();
     await page.getByLabel("Token").fill(token);
     await page.getByRole("button", { name: "Sign in" }).click();
     await page.waitForURL(`${web.url}/jobs/${job.id}`);
     await page.getByText("Cancel this job").click();
     await page.getByRole("button", { name: "Yes, cancel it" }).click();
-    assert.match(await text(page, ".badge"), /cancelled/);
+    await page.locator(".badge", { hasText: "cancelled" }).first().waitFor();
     assert.equal((await findJob(web.fleet.store.db, job.id))?.outcome, "cancelled");
     await page.getByRole("button", { name: "Sign out" }).click();
-    assert.equal(await page.getByRole("link", { name: "Sign in" }).count(), 1);
+    const signIn = page.getByRole("link", { name: "Sign in" });
+    await signIn.waitFor();
+    assert.equal(await signIn.count(), 1);
     await context.close();
   });
 
@@ -212,10 +215,8 @@ describe("the dashboard in a browser", { skip: chromiumMissing ?? false }, () =>
     const { page, context, complaints } = await openPage(browser);
     await page.goto(`${web.url}/jobs/${job.id}`);
     await page.locator("#log-lines li", { hasText: /179 line 649 / }).waitFor();
-    const atEnd = await page
-      .locator("#log-box")
-      .evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight < 5);
-    assert.equal(atEnd, true, "its end is in view");
+    // Its end is in view.
+    await page.waitForFunction(isAtEnd);
     assert.ok((await page.content()).length < 1_500_000);
     await page.getByRole("link", { name: "Earlier output" }).click();
     await page.waitForURL(/before=\d+#log$/);
@@ -239,8 +240,9 @@ describe("the dashboard in a browser", { skip: chromiumMissing ?? false }, () =>
     await context.close();
   });
 
-  test("a first start says what to type", async () => {
+  test("a first start says what to type", async (t) => {
     const fresh = await startWeb();
+    t.after(() => fresh.close());
     const { page, context } = await openPage(browser);
     for (const [path, said] of [
       ["/", /mayfly submit --repo \./],
@@ -254,7 +256,6 @@ describe("the dashboard in a browser", { skip: chromiumMissing ?? false }, () =>
     await page.goto(`${fresh.url}/pools`);
     assert.match(await text(page, "main"), /mayfly config schema/);
     await context.close();
-    await fresh.close();
   });
 });
 
@@ -268,6 +269,9 @@ const work = {
 
 /** How many pixels are beyond the right edge. */
 const tooWide = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
+const isAtEnd =
+  "(({ scrollHeight, scrollTop, clientHeight }) => scrollHeight - scrollTop - clientHeight < 5)(document.getElementById('log-box'))";
 
 function styleOf(page: Page, selector: string, property: string): Promise<unknown> {
   const element = `document.querySelector(${JSON.stringify(selector)})`;
