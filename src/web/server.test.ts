@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
@@ -334,7 +336,6 @@ test("a socket left behind is replaced; one in use, or a file, is not", async ()
 
   const stale = join(folder, "stale.sock");
   // A socket nobody listens on: made by a process that was killed.
-  const { spawnSync } = await import("node:child_process");
   const code = `require("net").createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, "SIGKILL"))`;
   spawnSync(process.execPath, ["-e", code]);
   assert.ok(statSync(stale).isSocket());
@@ -342,6 +343,34 @@ test("a socket left behind is replaced; one in use, or a file, is not", async ()
   const web = await start({ guestSocket: stale });
   assert.equal((await ask({ socketPath: stale }, "/v1/guest/work", {}, "POST")).status, 401);
   assert.ok(web.url);
+});
+
+// Elsewhere a full queue refuses like a socket that nobody serves.
+const notLinux = process.platform === "linux" ? false : "needs Linux";
+test("a socket whose owner is too busy to answer is kept", { skip: notLinux }, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "mayfly-socket-"));
+  const path = join(folder, "busy.sock");
+  const code = `require("net").createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 },
+    () => console.log("listening"))`;
+  const owner = spawn(process.execPath, ["-e", code], { stdio: ["ignore", "pipe", "inherit"] });
+  after(() => {
+    owner.kill("SIGKILL");
+    rmSync(folder, { recursive: true, force: true });
+  });
+  await once(owner.stdout, "data");
+  owner.kill("SIGSTOP");
+  const callers: Socket[] = [];
+  after(() => callers.forEach((caller) => caller.destroy()));
+  const call = (): Promise<string> =>
+    new Promise((resolve) => {
+      const caller = connect(path, () => resolve("connected"));
+      caller.on("error", ({ code: error }: NodeJS.ErrnoException) => resolve(error ?? ""));
+      callers.push(caller);
+    });
+  let answer = "connected";
+  while (answer === "connected") answer = await call();
+  assert.equal(answer, "EAGAIN");
+  await rejects(startWeb({ guestSocket: path }), "conflict", /another process serves/);
 });
 
 test("a taken port, a strange address and a name without one are told apart", async () => {

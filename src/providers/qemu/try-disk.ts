@@ -99,7 +99,6 @@ export async function bootDisk(boot: DiskBoot, signal: AbortSignal): Promise<Dis
     } finally {
       signal.removeEventListener("abort", kill);
     }
-    if (process.env["DBG"]) process.stderr.write(errors);
     return { report: await readFile(join(folder, "report"), "utf8").catch(() => null), console };
   } finally {
     await rm(folder, { recursive: true, force: true });
