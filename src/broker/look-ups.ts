@@ -95,6 +95,8 @@ export class LookUps {
     if (this.#runs.get(`${repository}#${id}`) !== undefined) return true;
     const minute = Math.floor(this.#parts.clock.now() / 60_000);
     if (minute !== this.#minute.from) this.#minute = { from: minute, asked: 0 };
+    // Where many ask, the list is there before it is needed.
+    if (this.#minute.asked >= askedPerMinute / 2) this.open(repository).catch(() => {});
     if (this.#minute.asked >= askedPerMinute) return false;
     this.#minute.asked += 1;
     return true;
