@@ -14,8 +14,12 @@ import { asUnsteady, type FileResult, runFile } from "./runner/file.ts";
 import { describeFile, describeRun } from "./runner/report.ts";
 
 const concurrency = 2;
-const testTimeoutMs = 120_000;
-const fileTimeoutMs = 600_000;
+/*
+ * Far beyond what anything takes: they end what hangs. A test or a hook may give itself another with
+ * `timeout`; that of a suite is for all of it together and gives its tests no more.
+ */
+const testTimeoutMs = 300_000;
+const fileTimeoutMs = 900_000;
 /** With more than so many failed files, or after so long, it is not the machine's doing. */
 const secondRunsMax = 3;
 const secondRunsUntilMs = 900_000;

@@ -2,6 +2,8 @@ import { accessSync, constants, readFileSync } from "node:fs";
 import { chromium, type Browser, type BrowserContext, type Page } from "playwright-core";
 
 const executablePath = "/usr/bin/chromium";
+/** For its start, and for each thing that is waited for in a page. */
+const patienceMs = 120_000;
 
 /** Why browser tests cannot run here; null: they can. */
 export const chromiumMissing: string | null = missing();
@@ -18,6 +20,7 @@ function missing(): string | null {
 export function launchChromium(): Promise<Browser> {
   return chromium.launch({
     executablePath,
+    timeout: patienceMs,
     args: [
       "--no-sandbox",
       "--disable-gpu",
@@ -45,6 +48,7 @@ export async function openPage(
   options: Parameters<Browser["newContext"]>[0] = {},
 ): Promise<Opened> {
   const context = await browser.newContext(options);
+  context.setDefaultTimeout(patienceMs);
   const page = await context.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => {

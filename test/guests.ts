@@ -196,7 +196,7 @@ export class Manager {
   }
 
   /** The job once it has ended. */
-  async ended(id: string, withinMs = 60_000): Promise<StoredJob> {
+  async ended(id: string, withinMs = 120_000): Promise<StoredJob> {
     return eventually(async () => {
       const job = await this.job(id);
       return job.state === "ended" ? job : null;
@@ -279,7 +279,7 @@ export function startGuest(
 /** Asks until there is an answer; fails after `withinMs`. */
 export async function eventually<T>(
   ask: () => Promise<T | null> | T | null,
-  withinMs = 30_000,
+  withinMs = 120_000,
 ): Promise<T> {
   const until = Date.now() + withinMs;
   for (;;) {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { freePort } from "./ports.ts";
 
 const main = join(import.meta.dirname, "../src/cli/main.ts");
-const startMs = 30_000;
+const startMs = 120_000;
 
 export interface ManagerSettings {
   /** Before the manager's own command: a program that changes what the manager sees. */
@@ -125,11 +125,17 @@ export class Manager {
   }
 
   async ask(path: string, body?: unknown): Promise<Response> {
-    if (body === undefined) return fetch(this.url + path);
+    // A connection of its own: one that was kept may be closed just as it is used again.
+    const connection = "close";
+    if (body === undefined) return fetch(this.url + path, { headers: { connection } });
     const token = readFileSync(join(this.state, "token"), "utf8").trim();
     return fetch(this.url + path, {
       method: "POST",
-      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      headers: {
+        authorization: `Bearer ${token}`,
+        connection,
+        "content-type": "application/json",
+      },
       body: JSON.stringify(body),
     });
   }

@@ -50,7 +50,20 @@ export async function startPostgres(): Promise<TestPostgres> {
     env: { PATH: process.env["PATH"], LC_ALL: "C.UTF-8" },
   });
   const url = (database: string): string => `postgres://mayfly@127.0.0.1:${port}/${database}`;
-  await answering(url("postgres"), server);
+  const stop = async (): Promise<void> => {
+    if (server.exitCode === null && server.signalCode === null) {
+      const ended = new Promise((resolve) => server.once("exit", resolve));
+      server.kill("SIGINT");
+      await ended;
+    }
+    rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    await answering(url("postgres"), server);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   let databases = 0;
   return {
     newDatabase: async () => {
@@ -58,12 +71,7 @@ export async function startPostgres(): Promise<TestPostgres> {
       await query(url("postgres"), `create database ${name}`);
       return url(name);
     },
-    stop: async () => {
-      const ended = new Promise((resolve) => server.once("exit", resolve));
-      server.kill("SIGINT");
-      await ended;
-      rmSync(folder, { recursive: true, force: true });
-    },
+    stop,
   };
 }
 
@@ -76,7 +84,7 @@ function serverIdentity(): { uid: number; gid: number } | null {
 }
 
 async function answering(url: string, server: ChildProcess): Promise<void> {
-  const until = Date.now() + 30_000;
+  const until = Date.now() + 120_000;
   while (server.exitCode === null) {
     try {
       await query(url, "select 1");
