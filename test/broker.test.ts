@@ -112,7 +112,11 @@ test(
       assert.equal(service.taken.length, 2);
       assert.equal(await machinesMade(world), 2, "one machine for each job");
       // A poll may also have shown the job that asked for them.
-      const told = (await jobsOf(world)).filter(({ labels }) => labels.includes(label));
+      const lent = async () => (await jobsOf(world)).filter(({ labels }) => labels.includes(label));
+      await until("both are told to be over", async () =>
+        (await lent()).every(({ outcome }) => outcome !== null),
+      );
+      const told = await lent();
       assert.deepEqual(told.map(({ name, outcome }) => `${name}: ${outcome}`).toSorted(), [
         `arm64 lent to acme/widget run ${run.id}: success`,
         `x86_64 lent to acme/widget run ${run.id}: success`,

@@ -35,7 +35,7 @@ function counting(last: number, seconds: number): object {
 }
 
 async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  const end = Date.now() + 60_000;
+  const end = Date.now() + 120_000;
   for (;;) {
     const seen = await look();
     if (seen !== null) return seen;

@@ -235,7 +235,7 @@ pools:
       const { headers, body } = fake.state.jobEvent(job);
       const taken = await fetch(`${manager.url}/v1/forges/acme/events`, {
         method: "POST",
-        headers: headers as Record<string, string>,
+        headers: { ...(headers as Record<string, string>), connection: "close" },
         body: Buffer.from(body),
       });
       assert.ok(taken.ok);

@@ -14,6 +14,7 @@ const image = await imageForTests();
 const skip = typeof image === "string" ? image : false;
 /** An emulated machine on a busy host, and two rounds of the manager's looking after its machines. */
 const withinMs = 110_000;
+const timeout = 500_000;
 
 const managers: Manager[] = [];
 after(async () => {
@@ -81,36 +82,37 @@ async function ended(manager: Manager, id: string): Promise<string | null> {
   return (await job()).outcome;
 }
 
-describe(
-  "kill -9 of a Mayfly with machines of QEMU",
-  { skip, timeout: 400_000, concurrency: true },
-  () => {
-    test("leaves a job running, and nothing once that is over", async () => {
-      const manager = await newManager({});
-      const id = await submit(manager, "echo began; sleep 5; echo went on; exit 0");
-      await heard(manager, id, "began");
-      const [name = ""] = machines(manager);
-      await manager.end("SIGKILL");
-      assert.equal((await processesOf(manager, name)).length, 2, "its keeper and its QEMU");
-      await manager.start();
-      await heard(manager, id, "went on");
-      assert.equal(await ended(manager, id), "success");
-      await until("its machine's end", async () => machines(manager).length === 0, withinMs);
-      assert.deepEqual(await processesOf(manager, name), []);
-    });
+describe("kill -9 of a Mayfly with machines of QEMU", { skip, concurrency: true }, () => {
+  test("leaves a job running, and nothing once that is over", { timeout }, async () => {
+    const manager = await newManager({});
+    const id = await submit(manager, "echo began; sleep 20; echo went on; exit 0");
+    await heard(manager, id, "began");
+    const [name = ""] = machines(manager);
+    await manager.end("SIGKILL");
+    assert.equal((await processesOf(manager, name)).length, 2, "its keeper and its QEMU");
+    await manager.start();
+    await heard(manager, id, "went on");
+    assert.equal(await ended(manager, id), "success");
+    await until("its machine's end", async () => machines(manager).length === 0, withinMs);
+    assert.deepEqual(await processesOf(manager, name), []);
+  });
 
-    test("ends machines that are not to outlive it, and the next start says so", async () => {
+  test(
+    "ends machines that are not to outlive it, and the next start says so",
+    { timeout },
+    async () => {
       const manager = await newManager({ outlive: false });
       const id = await submit(manager, "echo began; sleep 1000");
       await heard(manager, id, "began");
       const [name = ""] = machines(manager);
       assert.equal((await processesOf(manager, name)).length, 2);
       await manager.end("SIGKILL");
-      await until("all to end", async () => (await processesOf(manager, name)).length === 0);
+      const isOver = async (): Promise<boolean> => (await processesOf(manager, name)).length === 0;
+      await until("all to end", isOver, withinMs);
       await manager.start();
       assert.equal(await ended(manager, id), "lost");
       assert.match(await text(manager, `/v1/why/${id}`), /it was stopped: its parent ended/);
       await until("its folder to go", async () => machines(manager).length === 0, withinMs);
-    });
-  },
-);
+    },
+  );
+});

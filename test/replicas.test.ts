@@ -14,7 +14,7 @@ const seed = Number(process.env["MAYFLY_REPLICA_SEED"] ?? 1);
 
 test(
   "three replicas: killed, stopped and cut off, they do everything once and lose nothing",
-  { skip: postgresMissing ?? false, timeout: (seconds + 300) * 1000 },
+  { skip: postgresMissing ?? false, timeout: (seconds + 600) * 1000 },
   async (t) => {
     const pools = ["one", "two", "three", "four"];
     const world = await ReplicaWorld.open({

@@ -28,7 +28,7 @@ const npm = `#!/bin/sh
 echo "$*" >>npm-calls
 [ ! -e npm-waits ] || {
   : >npm-started
-  until [ -e npm-may-go-on ] || [ $((tries += 1)) -gt 600 ]; do sleep 0.05; done
+  until [ -e npm-may-go-on ] || [ $((tries += 1)) -gt 2400 ]; do sleep 0.05; done
 }
 [ ! -e npm-fails ] || { echo "npm error: no such host" >&2; exit 7; }
 rm -rf node_modules
@@ -96,7 +96,7 @@ function touch(name: string): void {
 }
 
 async function appears(name: string): Promise<void> {
-  const deadlineAt = performance.now() + 30_000;
+  const deadlineAt = performance.now() + 100_000;
   while (!existsSync(join(checkout, name))) {
     assert.ok(performance.now() < deadlineAt, `${name} appears`);
     await new Promise((resolve) => setTimeout(resolve, 20));

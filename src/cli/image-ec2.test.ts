@@ -24,7 +24,7 @@ const lacks =
       : await missingFirmware(architecture);
 const skip = typeof moto === "string" ? moto : (lacks ?? false);
 
-describe("mayfly image --for ec2", { skip, timeout: 400_000 }, () => {
+describe("mayfly image --for ec2", { skip }, () => {
   let amazon: Amazon;
   let state: string;
   let folder: string;
@@ -74,7 +74,7 @@ describe("mayfly image --for ec2", { skip, timeout: 400_000 }, () => {
     return rows;
   };
 
-  it("tries the disk, sends it, and finds it again", async () => {
+  it("tries the disk, sends it, and finds it again", { timeout: 500_000 }, async () => {
     const first = await finish();
     assert.match(first.shown, /^ami-[0-9a-f]+$/);
     assert.ok(first.lines.includes("trying whether the disk boots"));

@@ -11,9 +11,7 @@ import { openWorld } from "../forges/github/fake/world.ts";
 import { makeApp, permissionsFor } from "./init/manifest.ts";
 import { mayfly, type Ended } from "./testing.ts";
 
-const timeout = 120_000;
-
-describe("mayfly init", { timeout }, () => {
+describe("mayfly init", () => {
   let folder: string;
   let fake: FakeGitea;
 
@@ -118,7 +116,7 @@ describe("mayfly init", { timeout }, () => {
   });
 });
 
-describe("a GitHub App by its manifest", { timeout }, () => {
+describe("a GitHub App by its manifest", () => {
   const address = parseAddress("https://github.com/acme");
   const made = {
     id: 7,

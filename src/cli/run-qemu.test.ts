@@ -15,6 +15,7 @@ import { imageForTests, processesOf } from "../providers/qemu/testing.ts";
 const image = await imageForTests();
 const skip = typeof image === "string" ? image : false;
 const patienceMs = 250_000;
+const timeout = 2 * patienceMs;
 const main = join(import.meta.dirname, "main.ts");
 
 let scratch = "";
@@ -63,35 +64,46 @@ class Run {
 
 const inQemu = ["--provider", "qemu", "--memory", "512mb", "--cpu", "1"] as const;
 
-describe("a machine of QEMU for a run", { skip, timeout: 2 * patienceMs }, () => {
-  test("both streams, the status and the files come out, and nothing is left", async () => {
-    const script = "echo out; echo err >&2; uname -n; seq 100000 >big; exit 7";
-    const files = ["--artifact", "big", "--artifacts", join(scratch, "out")];
-    const run = new Run(...inQemu, ...files, "--", "sh", "-c", script);
-    assert.equal(await run.over, 7, run.stderr);
-    const [first, machine = ""] = run.stdout.split("\n");
-    assert.equal(first, "out");
-    assert.match(run.stderr, /^err$/m);
-    const lines = readFileSync(join(scratch, "out", "big"), "utf8")
-      .trimEnd()
-      .split("\n");
-    assert.deepEqual([lines.length, lines.at(-1)], [100_000, "100000"]);
-    assert.match(run.stderr, new RegExp(`${machine} is up after`));
-    assert.deepEqual(readdirSync(join(state, "runs")), []);
-    assert.deepEqual(await processesOf(machine), []);
-  });
+describe("a machine of QEMU for a run", { skip }, () => {
+  test(
+    "both streams, the status and the files come out, and nothing is left",
+    { timeout },
+    async () => {
+      const script = "echo out; echo err >&2; uname -n; seq 100000 >big; exit 7";
+      const files = ["--artifact", "big", "--artifacts", join(scratch, "out")];
+      const run = new Run(...inQemu, ...files, "--", "sh", "-c", script);
+      assert.equal(await run.over, 7, run.stderr);
+      const [first, machine = ""] = run.stdout.split("\n");
+      assert.equal(first, "out");
+      assert.match(run.stderr, /^err$/m);
+      const lines = readFileSync(join(scratch, "out", "big"), "utf8")
+        .trimEnd()
+        .split("\n");
+      assert.deepEqual([lines.length, lines.at(-1)], [100_000, "100000"]);
+      assert.match(run.stderr, new RegExp(`${machine} is up after`));
+      assert.deepEqual(readdirSync(join(state, "runs")), []);
+      assert.deepEqual(await processesOf(machine), []);
+    },
+  );
 
-  test("what a killed run left goes with the next, whatever that makes its machine by", async () => {
-    const killed = new Run(...inQemu, "--", "sh", "-c", "uname -n; sleep 200");
-    const machine = await eventually(() => /^(\S+)\n/.exec(killed.stdout)?.[1] ?? null, patienceMs);
-    killed.child.kill("SIGKILL");
-    await killed.over;
-    assert.equal((await processesOf(machine)).length, 1);
-    const next = new Run("--provider", "host", "--", "true");
-    assert.equal(await next.over, 0, next.stderr);
-    assert.match(next.stderr, new RegExp(`removed ${machine}`));
-    assert.deepEqual(await processesOf(machine), []);
-    assert.deepEqual(readdirSync(join(state, "runs")), []);
-    assert.deepEqual(readdirSync(join(state, "providers", "qemu", "machines")), []);
-  });
+  test(
+    "what a killed run left goes with the next, whatever that makes its machine by",
+    { timeout },
+    async () => {
+      const killed = new Run(...inQemu, "--", "sh", "-c", "uname -n; sleep 600");
+      const machine = await eventually(
+        () => /^(\S+)\n/.exec(killed.stdout)?.[1] ?? null,
+        patienceMs,
+      );
+      killed.child.kill("SIGKILL");
+      await killed.over;
+      assert.equal((await processesOf(machine)).length, 1);
+      const next = new Run("--provider", "host", "--", "true");
+      assert.equal(await next.over, 0, next.stderr);
+      assert.match(next.stderr, new RegExp(`removed ${machine}`));
+      assert.deepEqual(await processesOf(machine), []);
+      assert.deepEqual(readdirSync(join(state, "runs")), []);
+      assert.deepEqual(readdirSync(join(state, "providers", "qemu", "machines")), []);
+    },
+  );
 });

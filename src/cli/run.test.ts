@@ -147,7 +147,7 @@ describe("a command, on this host's own processes", () => {
       cwd: folder,
       env: environment,
       encoding: "utf8",
-      timeout: 60_000,
+      timeout: 120_000,
     });
     assert.deepEqual([stdout, status], ["y\n", 0]);
     assert.deepEqual(leftRuns(), []);
@@ -228,7 +228,7 @@ describe("to be ended", () => {
     const log = join(scratch, "typescript");
     const words = `"${process.execPath}" "${main}" run --provider host -- sh t.sh`;
     const child = execScript(words, folder, log);
-    await eventually(() => (/ready/.test(readText(log)) ? true : null), 40_000);
+    await eventually(() => (/ready/.test(readText(log)) ? true : null));
     child.type("\u0003");
     assert.equal(await child.over, 130);
     const shown = readText(log);
@@ -239,10 +239,10 @@ describe("to be ended", () => {
 
   test("a shell in a fresh machine, and one in a machine that stayed", onTerminal, async () => {
     const folder = repository({ f: "hello\n" });
-    const log = join(scratch, "shell");
+    const log = join(scratch, "shell-fresh");
     const self = `"${process.execPath}" "${main}" run`;
     const fresh = execScript(`${self} --provider host --shell`, folder, log);
-    await eventually(() => (/three times/.test(readText(log)) ? true : null), 40_000);
+    await eventually(() => (/three times/.test(readText(log)) ? true : null));
     fresh.type("cat f; exit 5\r");
     assert.equal(await fresh.over, 5);
     assert.match(readText(log), /hello\r*\n/);
@@ -252,11 +252,13 @@ describe("to be ended", () => {
     const failed = await run(folder, [...onHost, "--keep-on-fail", "--", "sh", "-c", script]);
     const [, machine = ""] = /mayfly run --enter (\S+)/.exec(failed.stderr) ?? [];
     for (const status of [6, 7]) {
-      const again = execScript(`${self} --enter ${machine}`, folder, log);
-      await eventually(() => (/which stays/.test(readText(log)) ? true : null), 40_000);
+      // One of its own: what the last one showed would be taken for this one's.
+      const own = join(scratch, `shell-${status}`);
+      const again = execScript(`${self} --enter ${machine}`, folder, own);
+      await eventually(() => (/which stays/.test(readText(own)) ? true : null));
       again.type(`cat g; exit ${status}\r`);
       assert.equal(await again.over, status);
-      assert.match(readText(log), /left\r*\n/);
+      assert.match(readText(own), /left\r*\n/);
     }
     assert.equal((await run(folder, ["--end", machine])).code, 0);
     assert.deepEqual(leftRuns(), []);
@@ -264,7 +266,7 @@ describe("to be ended", () => {
 
   test("what a killed run left goes with the next", needsPodman, async () => {
     const folder = repository({});
-    const running = start(folder, [...inPodman, "--", "sh", "-c", "echo ready; sleep 100"]);
+    const running = start(folder, [...inPodman, "--", "sh", "-c", "echo ready; sleep 300"]);
     await running.printed("stdout", /ready/);
     running.child.kill("SIGKILL");
     await running.ended;
@@ -278,7 +280,7 @@ describe("to be ended", () => {
   });
 
   test("a machine that vanishes is told from a test that failed", needsPodman, async () => {
-    const running = start(repository({}), [...inPodman, "--", "sh", "-c", "echo ready; sleep 50"]);
+    const running = start(repository({}), [...inPodman, "--", "sh", "-c", "echo ready; sleep 300"]);
     await running.printed("stdout", /ready/);
     podman("rm", "--force", "--time=0", ...leftRuns());
     const { code, stderr } = await running.ended;
@@ -364,7 +366,7 @@ describe("targets by mk, in a container", needsPodman, () => {
       "prepare-runtime:V:\n\t(while :; do date >/tmp/tick; sleep 0.1; done) >/dev/null 2>&1 &\n" +
       "\tuntil [ -s /tmp/tick ]; do sleep 0.1; done\n" +
       "test:V:\n\trm /tmp/tick; until [ -s /tmp/tick ]; do sleep 0.1; done; echo alive\n";
-    const ended = await run(repository({ mkfile: file }), [...inPodman, "--timeout", "30s"]);
+    const ended = await run(repository({ mkfile: file }), [...inPodman, "--timeout", "4m"]);
     assert.equal(ended.code, 0, ended.stderr);
     assert.match(ended.stdout, /^alive$/m);
   });

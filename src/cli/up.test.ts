@@ -152,7 +152,7 @@ suite("mayfly up and submit --wait", () => {
 
 suite("looking on", () => {
   it("follows, explains and cancels a running job by its first letters", async () => {
-    const submitted = await ask(["submit", "--", "sh", "-c", "echo begun; sleep 60"]);
+    const submitted = await ask(["submit", "--", "sh", "-c", "echo begun; sleep 600"]);
     assert.equal(submitted.code, 0);
     const id = submitted.stdout.trim();
     const short = id.slice("native-".length, -3);
@@ -178,7 +178,7 @@ suite("looking on", () => {
 
   it("an interrupt of submit --wait ends the job", async () => {
     const waiting = new Running(
-      ["submit", "--wait", "--no-repo", "--", "sh", "-c", "echo on; sleep 60"],
+      ["submit", "--wait", "--no-repo", "--", "sh", "-c", "echo on; sleep 600"],
       {
         environment,
       },

@@ -49,19 +49,22 @@ export class Chaos {
     const watch = new AbortController();
     const background = [this.#submitAlways(watch.signal), this.#watch(watch.signal)];
     // What a short run shall have seen.
-    let bag: Trouble[] = ["kill", "stop", "cut"];
-    while (Date.now() < end) {
+    const first: readonly Trouble[] = ["kill", "stop", "cut"];
+    let bag: Trouble[] = [...first];
+    while (Date.now() < end || first.some((trouble) => !this.counts.has(trouble))) {
       await pause(1_500 + this.#chance() * 2_500);
-      // Each in turn, in an order of chance, so that a short run has seen all.
-      if (bag.length === 0) bag = [...troubles];
-      const [trouble = "kill"] = bag.splice(Math.floor(this.#chance() * bag.length), 1);
       const healthy = this.#world.replicas.filter((replica) => replica.trouble === null);
       // One is left alone, or nothing could take over.
       if (healthy.length < 2) continue;
+      // Each in turn, in an order of chance, so that a short run has seen all.
+      if (bag.length === 0) bag = [...troubles];
+      const [trouble = "kill"] = bag.splice(Math.floor(this.#chance() * bag.length), 1);
       const victim = healthy[Math.floor(this.#chance() * healthy.length)];
       if (victim !== undefined) await this.#begin(victim, trouble);
     }
     await Promise.all(this.#healing);
+    // Whoever was killed has another name by now.
+    await until("a lease is taken over", async () => this.takeOvers.length > 0);
     watch.abort();
     await Promise.all(background);
   }
@@ -75,7 +78,8 @@ export class Chaos {
                 (select count(*)::int from runners where state <> 'gone') as runners`,
       );
       const [left] = rows;
-      return left?.jobs === 0 && left.runners === 0 && this.#world.machines().length === 0;
+      if (left?.jobs !== 0 || left.runners !== 0 || this.#world.isMaking()) return false;
+      return this.#world.machines().length === 0;
     });
   }
 

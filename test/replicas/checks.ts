@@ -3,8 +3,8 @@ import type { Chaos } from "./chaos.ts";
 import type { JournalEntry } from "./machines.ts";
 import type { ReplicaWorld } from "./world.ts";
 
-/** The reconciler's slow tick, which a take-over may wait for. */
-const tickMs = 5_000;
+/** The reconciler's slow tick, which a take-over may wait for, and what a slow machine may add. */
+const lateMs = 5_000 + 60_000;
 
 /** Holds the journal of the machines and the database against what was asked; tells figures. */
 export async function checkAll(world: ReplicaWorld, chaos: Chaos): Promise<string[]> {
@@ -76,8 +76,10 @@ async function checkMachines(
     if (what !== "made") continue;
     assert.ok(!alive.has(name), `${name}: twice at once`);
     alive.add(name);
+    // What was made after its end is removed again, and may stand beside its successor for a while.
     if (gone.has(name)) late += 1;
-    assert.ok(alive.size <= world.options.max, `${pool}: ${alive.size} machines at once`);
+    const wanted = [...alive].filter((one) => !gone.has(one)).length;
+    assert.ok(wanted <= world.options.max, `${pool}: ${wanted} machines at once`);
   }
   for (const alive of living.values()) assert.deepEqual([...alive], [], "machines left");
   await checkHistory(world, journal);
@@ -109,7 +111,7 @@ function checkTakeOvers({ options }: ReplicaWorld, { takeOvers }: Chaos): string
   const times = takeOvers.map(({ tookMs }) => tookMs).toSorted((a, b) => a - b);
   const longest = times.at(-1) ?? 0;
   assert.ok(times.length > 0, "nothing was ever taken over");
-  const limit = options.leaseSeconds * 1000 + tickMs;
+  const limit = options.leaseSeconds * 1000 + lateMs;
   assert.ok(longest <= limit, JSON.stringify(takeOvers.filter(({ tookMs }) => tookMs > limit)));
   const median = times[Math.floor(times.length / 2)] ?? 0;
   return `take-overs: ${times.length}, median ${median} ms, longest ${longest} ms, limit ${limit} ms`;

@@ -5,7 +5,7 @@
  */
 import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
-import { readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import type { Program } from "../../src/domain/program.ts";
@@ -15,6 +15,8 @@ const machines = join(world, "machines");
 
 export interface JournalEntry {
   readonly at: number;
+  /** Of the provider's program. */
+  readonly pid: number;
   readonly replica: string;
   readonly name: string;
   /** `asked` to make it; `made`; it was there `already`; told to end (`ending`); `gone`. */
@@ -24,7 +26,7 @@ export interface JournalEntry {
 function note(name: string, what: JournalEntry["what"]): void {
   appendFileSync(
     join(world, "journal"),
-    `${JSON.stringify({ at: Date.now(), replica, name, what })}\n`,
+    `${JSON.stringify({ at: Date.now(), pid: process.pid, replica, name, what })}\n`,
   );
 }
 
@@ -64,7 +66,9 @@ async function create(name: string, program: Program): Promise<object> {
     env: { PATH: process.env["PATH"], ...Object.fromEntries(environment) },
   });
   child.unref();
-  writeFileSync(join(folder, "pid"), `${child.pid}`);
+  // Whole or not at all: half a number would be another group, and none our own.
+  writeFileSync(join(folder, "pid.new"), `${child.pid}`);
+  renameSync(join(folder, "pid.new"), join(folder, "pid"));
   return machine(name);
 }
 
@@ -78,15 +82,22 @@ function destroy(name: string): "gone" | "ending" {
     note(name, "ending");
     return "ending";
   }
-  rmSync(folder, { recursive: true, force: true });
+  // First, so that whoever finds nothing left finds it noted, and the next of this name comes after.
   note(name, "gone");
+  rmSync(folder, { recursive: true, force: true });
   return "gone";
 }
 
+/** Long beyond what making one takes. */
+const madeMs = 30_000;
+
 /** Kills what still runs of a machine; false when nothing does. */
 function endGroup(folder: string): boolean {
+  const pid = join(folder, "pid");
+  // Another program is just making it, unless it was killed over it.
+  if (!existsSync(pid)) return Date.now() - statSync(folder).birthtimeMs < madeMs;
   try {
-    process.kill(-Number(readFileSync(join(folder, "pid"), "utf8")), "SIGKILL");
+    process.kill(-Number(readFileSync(pid, "utf8")), "SIGKILL");
     return true;
   } catch {
     return false;

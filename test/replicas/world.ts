@@ -50,6 +50,8 @@ export class ReplicaWorld {
     this.#postgres = postgres;
     this.#url = new URL(url);
     this.db = new pg.Pool({ connectionString: url, max: 2 });
+    // An idle connection of it may see the server's end before its own.
+    this.db.on("error", () => {});
     mkdirSync(join(this.folder, "machines"));
     for (const file of ["journal", "runs"]) writeFileSync(join(this.folder, file), "");
   }
@@ -106,6 +108,16 @@ export class ReplicaWorld {
       .map((line) => JSON.parse(line) as JournalEntry);
   }
 
+  /** Whether a program of the provider, even one whose manager was killed, is still making one. */
+  isMaking(): boolean {
+    const entries = Map.groupBy(this.journal(), ({ pid, name }) => `${pid} ${name}`);
+    return [...entries.values()].some((own) => {
+      const asked = own.filter(({ what }) => what === "asked").length;
+      const answered = own.filter(({ what }) => what === "made" || what === "already").length;
+      return asked > answered && isAlive(own[0]!.pid);
+    });
+  }
+
   /** A line for each time that a job's command ran. */
   runs(): string[] {
     return readFileSync(join(this.folder, "runs"), "utf8")
@@ -123,11 +135,11 @@ export class ReplicaWorld {
       await manager.end("SIGKILL");
     }
     for (const name of this.machines()) {
-      const pid = Number(readFileSync(join(this.folder, "machines", name, "pid"), "utf8"));
       try {
+        const pid = Number(readFileSync(join(this.folder, "machines", name, "pid"), "utf8"));
         process.kill(-pid, "SIGKILL");
       } catch {
-        // Its program is over.
+        // Its program is over, or was never begun.
       }
     }
     await this.#balancer.close();
@@ -163,7 +175,7 @@ export class ReplicaWorld {
       "pools:",
       ...pools.map(
         (pool) =>
-          `  ${pool}: { provider: shared, size: 1cpu1gb, max: ${max}, idle: 3s, boot: 60s, timeout: 60s, labels: [${pool}] }`,
+          `  ${pool}: { provider: shared, size: 1cpu1gb, max: ${max}, idle: 3s, boot: 60s, timeout: 5m, labels: [${pool}] }`,
       ),
     ].join("\n");
   }
@@ -172,6 +184,15 @@ export class ReplicaWorld {
     const serving = this.replicas.filter(({ isServing }) => isServing);
     const chosen = serving[this.#turn++ % Math.max(1, serving.length)];
     return chosen === undefined ? null : portOf(chosen);
+  }
+}
+
+/** False also for what is dead and not yet reaped. */
+function isAlive(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8") !== "";
+  } catch {
+    return false;
   }
 }
 
