@@ -37,6 +37,8 @@ export class Chaos {
   readonly #jobChance: () => number;
   #pending: Pending[] = [];
   readonly #healing = new Set<Promise<void>>();
+  /** Also those that took too long to wait for: what they ask may yet be done. */
+  readonly #asked: Promise<unknown>[] = [];
 
   constructor(world: ReplicaWorld, seed: number) {
     this.#world = world;
@@ -67,6 +69,7 @@ export class Chaos {
     await until("a lease is taken over", async () => this.takeOvers.length > 0);
     watch.abort();
     await Promise.all(background);
+    await Promise.all(this.#asked);
   }
 
   /** Until all that was asked for has ended. */
@@ -180,15 +183,14 @@ export class Chaos {
       name: token,
       command: ["sh", "-c", script],
     };
-    const answer = await Promise.race([
-      manager
-        .ask("/v1/jobs", body)
-        .then(async (response) =>
-          response.status === 201 ? ((await response.json()) as { id: string }) : null,
-        )
-        .catch(() => null),
-      pause(submitMs).then(() => null),
-    ]);
+    const asked = manager
+      .ask("/v1/jobs", body)
+      .then(async (response) =>
+        response.status === 201 ? ((await response.json()) as { id: string }) : null,
+      )
+      .catch(() => null);
+    this.#asked.push(asked);
+    const answer = await Promise.race([asked, pause(submitMs).then(() => null)]);
     this.submitted.push({ token, id: answer?.id ?? null, exitCode });
   }
 }
@@ -198,7 +200,7 @@ function pause(ms: number): Promise<void> {
 }
 
 async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 120_000;
+  const end = Date.now() + 240_000;
   while (!(await holds())) {
     assert.ok(Date.now() < end, `never: ${what}`);
     await pause(100);
