@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from "nod
 import { readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, test, type TestContext } from "node:test";
 import { eventually } from "../../test/guests.ts";
 import { baseImage } from "../providers/podman/image.ts";
 import { podmanForTests } from "../providers/podman/testing.ts";
@@ -223,11 +223,11 @@ describe("to be ended", () => {
   });
 
   const onTerminal = { skip: hasScript ? false : "needs script(1)" };
-  test("Ctrl-C at a terminal does the same", onTerminal, async () => {
+  test("Ctrl-C at a terminal does the same", onTerminal, async (t) => {
     const folder = repository({ "t.sh": patient });
     const log = join(scratch, "typescript");
     const words = `"${process.execPath}" "${main}" run --provider host -- sh t.sh`;
-    const child = execScript(words, folder, log);
+    const child = execScript(t, words, folder, log);
     await eventually(() => (/ready/.test(readText(log)) ? true : null));
     child.type("\u0003");
     assert.equal(await child.over, 130);
@@ -237,11 +237,11 @@ describe("to be ended", () => {
     assert.deepEqual(leftRuns(), []);
   });
 
-  test("a shell in a fresh machine, and one in a machine that stayed", onTerminal, async () => {
+  test("a shell in a fresh machine, and one in a machine that stayed", onTerminal, async (t) => {
     const folder = repository({ f: "hello\n" });
     const log = join(scratch, "shell-fresh");
     const self = `"${process.execPath}" "${main}" run`;
-    const fresh = execScript(`${self} --provider host --shell`, folder, log);
+    const fresh = execScript(t, `${self} --provider host --shell`, folder, log);
     await eventually(() => (/three times/.test(readText(log)) ? true : null));
     fresh.type("cat f; exit 5\r");
     assert.equal(await fresh.over, 5);
@@ -254,7 +254,7 @@ describe("to be ended", () => {
     for (const status of [6, 7]) {
       // One of its own: what the last one showed would be taken for this one's.
       const own = join(scratch, `shell-${status}`);
-      const again = execScript(`${self} --enter ${machine}`, folder, own);
+      const again = execScript(t, `${self} --enter ${machine}`, folder, own);
       await eventually(() => (/which stays/.test(readText(own)) ? true : null));
       again.type(`cat g; exit ${status}\r`);
       assert.equal(await again.over, status);
@@ -305,13 +305,15 @@ interface OnTerminal {
 }
 
 /** Runs a command line on a terminal of its own, by script(1). */
-function execScript(words: string, folder: string, log: string): OnTerminal {
+function execScript(t: TestContext, words: string, folder: string, log: string): OnTerminal {
   const env = { PATH: process.env["PATH"], HOME: scratch, MAYFLY_STATE: state, TERM: "xterm" };
   const child = spawn("script", ["-qefc", words, log], {
     cwd: folder,
     env,
     stdio: ["pipe", "ignore", "ignore"],
   });
+  // One that a failed test left would keep the file from ending.
+  t.after(() => child.kill("SIGKILL"));
   return {
     type: (keys) => void child.stdin?.write(keys),
     over: new Promise((resolve) => child.once("close", (code) => resolve(code ?? -1))),
