@@ -5,10 +5,11 @@
 #
 # Called as `perl keeper.pl FOLDER`, with the manager's pipe as stdin. It says one line on stdout:
 # `started`, `taken` (another keeper has this machine), `over` (it ran already, was ended before QEMU
-# was up, or may not start any more) or `failed WHY`. Below FOLDER it reads `command` (words, each ended by a NUL), `settings`
-# (NAME=VALUE, the same) and `program` (JSON), and writes `pid` (its own, and since when), `ready`
-# (what the guest said of itself), `given` (it got its program), `log` (the guest's words, 64 KiB), `console` (its last 64 KiB) and
-# `end` (HOW CODE WORDS). With the setting `gate`, the path of `gate.pl`, the machine's network has one.
+# was up, or may not start any more) or `failed WHY`. Below FOLDER it reads `command` (words, each
+# ended by a NUL), `settings` (NAME=VALUE, the same) and `program` (JSON), and writes `pid` (its own,
+# and since when), `ready` (what the guest said of itself), `given` (it got its program), `log` (the
+# guest's words, 64 KiB), `console` (its last 64 KiB) and `end` (HOW CODE WORDS). With the setting
+# `gate`, the path of `gate.pl`, the machine's network has one.
 use strict;
 use warnings;
 use Fcntl qw(:flock F_DUPFD F_GETFL F_SETFL O_NONBLOCK);
