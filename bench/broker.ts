@@ -34,9 +34,9 @@ export const broker: Bench = {
           order(begun[n % runsAtOnce] ?? "", n),
         );
       };
-      // Its first list, and code that has run before.
+      // Its first list, and code that has run before, as often as Node's compiler wants to see it.
       await load(port, [order("1", 0)], { connections: 1 });
-      await flood(port, 2_000, 0);
+      await flood(port, 10_000, 0);
       world.fake.delayMs = forgeMs;
       const alone: number[] = [];
       for (const run of runs(world, ordersPerSecond * seconds)) {
