@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { Hold, Replica, ReplicaWorld } from "./world.ts";
 
 /** A job as whoever submitted it knows it. */
@@ -31,6 +32,8 @@ export class Chaos {
   readonly submitted: Submitted[] = [];
   readonly takeOvers: TakeOver[] = [];
   readonly counts = new Map<Trouble, number>();
+  /** How long this process stood still at the most, though it had something to do. */
+  longestPauseMs = 0;
   readonly #world: ReplicaWorld;
   /** Two sources, so that when answers come does not change what is done to whom. */
   readonly #chance: () => number;
@@ -49,6 +52,8 @@ export class Chaos {
   async run(ms: number): Promise<void> {
     const end = Date.now() + ms;
     const watch = new AbortController();
+    const pauses = monitorEventLoopDelay();
+    pauses.enable();
     const background = [this.#submitAlways(watch.signal), this.#watch(watch.signal)];
     // What a short run shall have seen.
     const first: readonly Trouble[] = ["kill", "stop", "cut"];
@@ -67,6 +72,8 @@ export class Chaos {
     await Promise.all(this.#healing);
     // Whoever was killed has another name by now.
     await until("a lease is taken over", async () => this.takeOvers.length > 0);
+    pauses.disable();
+    this.longestPauseMs = Math.ceil(pauses.max / 1e6);
     watch.abort();
     await Promise.all(background);
     await Promise.all(this.#asked);
