@@ -73,7 +73,7 @@ async function runAll(
       if (second.failed === 0) results[results.indexOf(first)] = asUnsteady(first, second);
     }
   }
-  if (interruption.signal.aborted) {
+  if (signal.aborted) {
     console.log("interrupted");
     process.exitCode = 130;
   }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test, type TestContext } from "node:test";
 import { Manager } from "./manager.ts";
+import { type Look, until as waitUntil } from "./until.ts";
 
 /* The system's clock is set while a manager works: only what has truly passed may count. */
 
@@ -101,13 +102,8 @@ class TimedManager {
   }
 }
 
-async function until(what: string, look: () => boolean): Promise<void> {
-  const end = Date.now() + 120_000;
-  while (!look()) {
-    assert.ok(Date.now() < end, `never: ${what}\n${managers.at(-1)?.said}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
+const until = <T>(what: string, look: Look<T>): Promise<T> =>
+  waitUntil(what, look, { told: () => managers.at(-1)?.said });
 
 for (const [how, seconds] of [
   ["forwards by hours", 3 * hour],

@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { Manager } from "./manager.ts";
+import { until } from "./until.ts";
 
 const managers: Manager[] = [];
 after(async () => {
@@ -32,16 +33,6 @@ interface Job {
 function counting(last: number, seconds: number): object {
   const script = `i=1; while [ $i -le ${last} ]; do echo $i; i=$((i+1)); sleep ${seconds}; done`;
   return { repository: "count", source: { kind: "none" }, command: ["sh", "-c", script] };
-}
-
-async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  const end = Date.now() + 120_000;
-  for (;;) {
-    const seen = await look();
-    if (seen !== null) return seen;
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
 }
 
 async function job(manager: Manager, id: string): Promise<Job> {

@@ -3,6 +3,7 @@ import { rmSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { Manager, type ManagerSettings } from "./manager.ts";
+import { until } from "./until.ts";
 
 /* What is left of a state folder after an accident, and what a process may lack. */
 
@@ -33,26 +34,19 @@ async function submit(manager: Manager): Promise<string> {
 }
 
 /** Asks until it is taken: a connection may be refused for want of a file. */
-async function submitted(manager: Manager): Promise<string> {
-  const until = Date.now() + 120_000;
-  for (;;) {
-    try {
-      return await submit(manager);
-    } catch (error) {
-      if (!(error instanceof TypeError) || Date.now() > until) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
+function submitted(manager: Manager): Promise<string> {
+  return until("it is taken", () =>
+    submit(manager).catch((error: unknown) => {
+      if (error instanceof TypeError) return null;
+      throw error;
+    }),
+  );
 }
 
 async function succeeded(manager: Manager, id: string): Promise<void> {
-  const until = Date.now() + 120_000;
-  for (;;) {
-    const job = (await (await manager.ask(`/v1/jobs/${id}`)).json()) as { outcome: string | null };
-    if (job.outcome !== null) return assert.equal(job.outcome, "success");
-    assert.ok(Date.now() < until, `never ended:\n${manager.said}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  const look = async (): Promise<string | null> =>
+    ((await (await manager.ask(`/v1/jobs/${id}`)).json()) as { outcome: string | null }).outcome;
+  assert.equal(await until("its end", look, { told: () => manager.said }), "success");
 }
 
 /** It does not start, says why in these words, and takes it for no bug of its own. */
@@ -95,11 +89,10 @@ test("a process that may open few files refuses what it cannot do, and lives on"
   const id = await submitted(manager);
   await manager.saidThat(/EMFILE|box made it/);
   // A connection may still be refused for want of a file.
-  const until = Date.now() + 120_000;
-  while (!(await manager.isReady())) {
-    assert.ok(manager.isRunning && Date.now() < until, manager.said);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  await until("it is ready", () => {
+    assert.ok(manager.isRunning, manager.said);
+    return manager.isReady();
+  });
   assert.equal(await manager.end("SIGTERM"), 0, manager.said);
   Object.assign(manager.settings, { around: [] });
   await manager.start();

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test, type TestContext } from "node:test";
 import { Manager } from "./manager.ts";
+import { type Look, until as waitUntil } from "./until.ts";
 
 /* A state folder on a small disk of its own that fills up while the manager works on it. */
 
@@ -87,15 +88,8 @@ function makeRoom(manager: Manager): void {
   }
 }
 
-async function until<T>(what: string, look: () => Promise<T | null>): Promise<T> {
-  const end = Date.now() + 120_000;
-  for (;;) {
-    const seen = await look();
-    if (seen !== null) return seen;
-    assert.ok(Date.now() < end, `never: ${what}\n${managers.at(-1)?.said}`);
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
-}
+const until = <T>(what: string, look: Look<T>): Promise<T> =>
+  waitUntil(what, look, { told: () => managers.at(-1)?.said });
 
 /** Says a line, waits for a file outside of the disk, says another, and ends as told. */
 function waiting(go: string, exitCode: number, more: object = {}): object {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, test } from "node:test";
 import { Manager } from "./manager.ts";
+import { type Look, until as waitUntil } from "./until.ts";
 
 /* How a manager ends when it is asked to: SIGTERM from a supervisor, SIGINT from a terminal. */
 
@@ -26,13 +27,8 @@ async function newManager(configuration: string): Promise<Manager> {
   return manager;
 }
 
-async function until(what: string, look: () => Promise<boolean> | boolean): Promise<void> {
-  const end = Date.now() + 240_000;
-  while (!(await look())) {
-    assert.ok(Date.now() < end, `never: ${what}\n${managers.at(-1)?.said}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
+const until = <T>(what: string, look: Look<T>): Promise<T> =>
+  waitUntil(what, look, { withinMs: 240_000, told: () => managers.at(-1)?.said });
 
 function ask<Row>(manager: Manager, query: string): Row[] {
   const db = new DatabaseSync(join(manager.state, "mayfly.db"), { readOnly: true, timeout: 5_000 });

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { FakeGithub } from "../src/forges/github/fake/server.ts";
 import { Amazon, motoForTests, type Call } from "../src/providers/ec2/testing.ts";
 import { Manager } from "./manager.ts";
+import { until } from "./until.ts";
 
 /*
  * The whole manager as a process that is killed at the worst moments, its machines as processes that
@@ -28,16 +28,6 @@ interface SeenMachine {
   readonly state: string;
   readonly claimedAt: number;
   readonly endedAt: number | null;
-}
-
-async function until<T>(what: string, look: () => Promise<T | null> | T | null): Promise<T> {
-  const end = Date.now() + 120_000;
-  for (;;) {
-    const seen = await look();
-    if (seen !== null) return seen;
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await sleep(50);
-  }
 }
 
 describe("a manager with machines of EC2", { skip }, () => {

@@ -1,14 +1,13 @@
-import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fakeRunnerScript } from "../src/forges/github/fake/runner-service.ts";
 import { FakeGithub } from "../src/forges/github/fake/server.ts";
 import { Manager } from "./manager.ts";
 import { runnerArchive } from "./runner-archive.ts";
+import { type Look, until as waitUntil } from "./until.ts";
 
 /*
  * The whole manager as a process, its machines as processes, the runner's start script and hook as
@@ -23,13 +22,8 @@ export const skip = lacking === undefined ? false : `needs ${lacking}`;
 const secret = "the webhook's secret";
 const token = "github_pat_not_to_be_seen";
 
-export async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-  const end = Date.now() + 150_000;
-  while (!(await holds())) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await sleep(100);
-  }
-}
+export const until = <T>(what: string, look: Look<T>): Promise<T> =>
+  waitUntil(what, look, { withinMs: 150_000 });
 
 /** A GitHub that is played. It ends with the test. */
 export async function playGithub(t: TestContext): Promise<FakeGithub> {

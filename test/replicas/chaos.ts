@@ -1,6 +1,6 @@
-import assert from "node:assert/strict";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { type Look, until as waitUntil } from "../until.ts";
 import type { Hold, Replica, ReplicaWorld } from "./world.ts";
 
 /** A job as whoever submitted it knows it. */
@@ -206,13 +206,8 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  const end = Date.now() + 240_000;
-  while (!(await holds())) {
-    assert.ok(Date.now() < end, `never: ${what}`);
-    await pause(100);
-  }
-}
+const until = <T>(what: string, look: Look<T>): Promise<T> =>
+  waitUntil(what, look, { withinMs: 240_000 });
 
 /** Lehmer's generator: the same sequence in (0, 1) for the same seed. */
 function chanceOf(seed: number): () => number {

@@ -16,7 +16,6 @@ import { open } from "./ec2.ts";
 import { identityKeys, readIdentity } from "./identity.ts";
 import { Amazon, motoForTests, type Identity } from "./testing.ts";
 
-const patienceMs = 100_000;
 const rsa = { modulusLength: 1024 };
 const ours = generateKeyPairSync("rsa", rsa);
 const base64 = (text: string | Buffer): string => Buffer.from(text).toString("base64");
@@ -179,17 +178,14 @@ describe("a claim of the ec2 provider", { skip, timeout: 600_000 }, () => {
   it("is redeemed by the machine itself", async () => {
     amazon.boots = true;
     await make();
-    await eventually(async () => ((await state()) === "up" ? true : null), patienceMs);
+    await eventually(async () => ((await state()) === "up" ? true : null));
   });
 
   it("is for one job, which is worth another try when EC2 gives notice", async () => {
     amazon.boots = true;
     const job = await manager.native.submit(scriptJob("echo ready; sleep 100"));
     const id = await make();
-    await eventually(
-      async () => ((await manager.job(job.id)).state === "started" ? true : null),
-      patienceMs,
-    );
+    await eventually(async () => ((await manager.job(job.id)).state === "started" ? true : null));
     amazon.notice(id);
     const ended = await manager.ended(job.id);
     assert.deepEqual([ended.outcome, ended.reason], ["lost", "its machine is taken back"]);
